@@ -2,5 +2,9 @@
 //! a log that any number of people and programs attach to at once.
 //! ARCHITECTURE.md tells how the rooms fit together.
 
+pub mod device;
+pub mod journal;
+pub mod limits;
 pub mod name;
 pub mod pb;
+pub mod telemetry;

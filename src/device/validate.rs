@@ -1,0 +1,258 @@
+//! What a spec must satisfy before anything is stored. All faults are found in
+//! one pass, each with the path of its field as an update mask would name it.
+//! Whether a host or path is *allowed* is the backend's question, not this one.
+
+use super::{DeviceSpec, Endpoint, HostInterface, Labels, ReconnectSpec, TcpSpec, UnixSpec};
+use crate::limits;
+
+/// One field at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Path as in a field mask.
+    pub field: String,
+    /// What would be right.
+    pub problem: String,
+}
+
+impl Fault {
+    /// One field at fault.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Finds every fault of a spec and its labels.
+pub fn validate(spec: &DeviceSpec, labels: &Labels) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    check_labels(labels, &mut faults);
+    if spec.description.len() > limits::DESCRIPTION_BYTES_MAX {
+        faults.push(Fault::new(
+            "spec.description",
+            format!(
+                "must be at most {} bytes, not {}",
+                limits::DESCRIPTION_BYTES_MAX,
+                spec.description.len()
+            ),
+        ));
+    }
+    match &spec.host_interface {
+        HostInterface::Pty {} => {}
+        HostInterface::Tcp(tcp) => check_tcp(tcp, &mut faults),
+        HostInterface::Unix(unix) => check_unix(unix, &mut faults),
+    }
+    if let Some(bytes) = spec.journal.retention_bytes
+        && !(limits::RETENTION_BYTES_MIN..=limits::RETENTION_BYTES_MAX).contains(&bytes)
+    {
+        faults.push(Fault::new(
+            "spec.journal.retention_bytes",
+            format!(
+                "must be {} to {}, or 0 for the default, not {bytes}",
+                limits::RETENTION_BYTES_MIN,
+                limits::RETENTION_BYTES_MAX
+            ),
+        ));
+    }
+    check_reconnect(&spec.reconnect, &mut faults);
+    faults
+}
+
+fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
+    if labels.len() > limits::LABELS_MAX {
+        faults.push(Fault::new(
+            "labels",
+            format!(
+                "must be at most {}, not {}",
+                limits::LABELS_MAX,
+                labels.len()
+            ),
+        ));
+    }
+    let key_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    for (key, value) in labels {
+        if key.is_empty() || key.len() > limits::LABEL_KEY_BYTES_MAX || !key.chars().all(key_char) {
+            faults.push(Fault::new(
+                "labels",
+                format!(
+                    "key {key:?} must be 1 to {} letters, digits, '-', '_', '.' and '/'",
+                    limits::LABEL_KEY_BYTES_MAX
+                ),
+            ));
+        }
+        if value.len() > limits::LABEL_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+            faults.push(Fault::new(
+                format!("labels.{key}"),
+                format!(
+                    "must be at most {} bytes without control characters",
+                    limits::LABEL_VALUE_BYTES_MAX
+                ),
+            ));
+        }
+    }
+}
+
+fn check_tcp(tcp: &TcpSpec, faults: &mut Vec<Fault>) {
+    let field = "spec.tcp.host";
+    if tcp.host.is_empty() {
+        faults.push(Fault::new(field, "must not be empty"));
+    } else if tcp.host.len() > limits::HOST_BYTES_MAX {
+        let problem = format!(
+            "must be at most {} bytes, not {}",
+            limits::HOST_BYTES_MAX,
+            tcp.host.len()
+        );
+        faults.push(Fault::new(field, problem));
+    } else if tcp
+        .host
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == '/')
+    {
+        faults.push(Fault::new(field, "must be a host name or an address"));
+    }
+    if tcp.port == 0 && tcp.mode == Endpoint::Connect {
+        faults.push(Fault::new(
+            "spec.tcp.port",
+            "must be 1 to 65535 to connect to",
+        ));
+    }
+}
+
+fn check_unix(unix: &UnixSpec, faults: &mut Vec<Fault>) {
+    let field = "spec.unix.path";
+    let bytes = unix.path.as_os_str().as_encoded_bytes();
+    if bytes.is_empty() {
+        faults.push(Fault::new(field, "must not be empty"));
+    } else if !unix.path.is_absolute() {
+        faults.push(Fault::new(field, "must be absolute"));
+    } else if bytes.len() > limits::UNIX_PATH_BYTES_MAX {
+        let problem = format!(
+            "must be at most {} bytes, not {}",
+            limits::UNIX_PATH_BYTES_MAX,
+            bytes.len()
+        );
+        faults.push(Fault::new(field, problem));
+    } else if bytes.contains(&0) {
+        faults.push(Fault::new(field, "must not contain NUL"));
+    } else if unix
+        .path
+        .components()
+        .any(|c| c == std::path::Component::ParentDir)
+    {
+        faults.push(Fault::new(field, "must not contain '..'"));
+    } else if unix.path.file_name().is_none() || bytes.ends_with(b"/") {
+        faults.push(Fault::new(field, "must name a file"));
+    }
+}
+
+fn check_reconnect(reconnect: &ReconnectSpec, faults: &mut Vec<Fault>) {
+    let delays = limits::RECONNECT_DELAY_MIN..=limits::RECONNECT_DELAY_MAX;
+    for (field, delay) in [
+        ("min_delay", reconnect.min_delay),
+        ("max_delay", reconnect.max_delay),
+    ] {
+        if delay.is_some_and(|delay| !delays.contains(&delay)) {
+            faults.push(Fault::new(
+                format!("spec.reconnect.{field}"),
+                "must be 10ms to 1h",
+            ));
+        }
+    }
+    if reconnect
+        .max_delay
+        .is_some_and(|max| max < reconnect.min_delay())
+    {
+        faults.push(Fault::new(
+            "spec.reconnect.max_delay",
+            "must not be less than spec.reconnect.min_delay",
+        ));
+    }
+    if reconnect
+        .reset_after
+        .is_some_and(|after| after > limits::RECONNECT_DELAY_MAX)
+    {
+        faults.push(Fault::new(
+            "spec.reconnect.reset_after",
+            "must be at most 1h",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::device::{InputSpec, JournalSpec, RunState};
+
+    fn spec(host_interface: HostInterface) -> DeviceSpec {
+        DeviceSpec {
+            description: String::new(),
+            run_state: RunState::Running,
+            host_interface,
+            journal: JournalSpec::default(),
+            input: InputSpec::default(),
+            reconnect: ReconnectSpec::default(),
+        }
+    }
+
+    fn fields(spec: &DeviceSpec, labels: &Labels) -> Vec<String> {
+        validate(spec, labels)
+            .into_iter()
+            .map(|fault| fault.field)
+            .collect()
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_by_its_field() {
+        let mut wrong = spec(HostInterface::Tcp(TcpSpec {
+            mode: Endpoint::Connect,
+            host: String::new(),
+            port: 0,
+        }));
+        wrong.description = "x".repeat(1025);
+        wrong.journal.retention_bytes = Some(1);
+        wrong.reconnect.min_delay = Some(Duration::from_secs(60));
+        wrong.reconnect.max_delay = Some(Duration::from_secs(1));
+        let labels = Labels::from([("a b".into(), String::new()), ("k".into(), "\n".into())]);
+        assert_eq!(
+            fields(&wrong, &labels),
+            [
+                "labels",
+                "labels.k",
+                "spec.description",
+                "spec.tcp.host",
+                "spec.tcp.port",
+                "spec.journal.retention_bytes",
+                "spec.reconnect.max_delay",
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_must_be_absolute_short_and_straight() {
+        let long = format!("/{}", "x".repeat(107));
+        for bad in [
+            "",
+            "relative",
+            "/tmp/../etc/x",
+            "/tmp/a\0b",
+            "/",
+            "/tmp/",
+            long.as_str(),
+        ] {
+            let unix = UnixSpec {
+                mode: Endpoint::Bind,
+                path: bad.into(),
+            };
+            let faults = fields(&spec(HostInterface::Unix(unix)), &Labels::new());
+            assert_eq!(faults, ["spec.unix.path"], "{bad:?}");
+        }
+        let unix = UnixSpec {
+            mode: Endpoint::Bind,
+            path: "/tmp/a.sock".into(),
+        };
+        assert!(fields(&spec(HostInterface::Unix(unix)), &Labels::new()).is_empty());
+    }
+}

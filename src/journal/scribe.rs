@@ -1,0 +1,330 @@
+//! The scribes: a few threads that write journals to disk, so that neither the
+//! runtime's workers nor a line ever wait in `write(2)`. Each journal belongs to
+//! one scribe.
+//!
+//! While a scribe writes one piece, the next ones gather: a busy disk gets
+//! larger writes by itself. Beside each scribe a watch wakes up only while there
+//! is work; when one write takes longer than `limits::DISK_STALL` it lets the
+//! waiting journals go on from memory.
+//!
+//! Bounds: a journal stands in the queue at most once for writing and once for
+//! closing or removing; `limits::OPEN_SEGMENTS_MAX` journals stay open.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::{Instant, SystemTime},
+};
+
+use tokio::sync::oneshot;
+
+use super::{micros, shared::SharedRef};
+use crate::limits;
+
+/// Something for a scribe to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Write what is not written.
+    Write(SharedRef),
+    /// Write the rest and mark an orderly end.
+    Close(SharedRef),
+    /// Remove everything.
+    Remove(SharedRef, oneshot::Sender<io::Result<()>>),
+    /// End, after everything before.
+    Stop,
+}
+
+/// What a scribe has to do.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    watch: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Work>,
+    /// What the scribe is writing, and since when.
+    writing: Option<(SharedRef, Instant)>,
+    watching: bool,
+    stopped: bool,
+}
+
+impl Queue {
+    pub(super) fn push(&self, work: Work) {
+        let mut state = self.state();
+        state.items.push_back(work);
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for work, but only until `until`.
+    fn next(&self, until: Option<Instant>) -> Option<Work> {
+        let mut state = self.state();
+        state.writing = None;
+        loop {
+            if let Some(work) = state.items.pop_front() {
+                if let Work::Write(shared) | Work::Close(shared) = &work {
+                    state.writing = Some((shared.clone(), Instant::now()));
+                    if !state.watching {
+                        state.watching = true;
+                        self.watch.notify_one();
+                    }
+                }
+                return Some(work);
+            }
+            state = match until {
+                None => self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.work
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+}
+
+/// Starts a scribe and its watch.
+pub(super) fn spawn(queue: Arc<Queue>, at: usize) -> io::Result<[JoinHandle<()>; 2]> {
+    let scribe = Scribe {
+        queue: queue.clone(),
+        open: BTreeMap::new(),
+        opened: 0,
+        unsettled: Vec::new(),
+        failed: Vec::new(),
+        scratch: Vec::new(),
+    };
+    let scribe = thread::Builder::new()
+        .name(format!("scribe-{at}"))
+        .spawn(move || scribe.run())?;
+    let watch = thread::Builder::new()
+        .name(format!("watch-{at}"))
+        .spawn(move || watch(&queue))?;
+    Ok([scribe, watch])
+}
+
+struct Scribe {
+    queue: Arc<Queue>,
+    /// Journals with open files, by when they were opened.
+    open: BTreeMap<u64, SharedRef>,
+    opened: u64,
+    /// Journals whose tails hold memory.
+    unsettled: Vec<SharedRef>,
+    /// Journals whose last write failed.
+    failed: Vec<SharedRef>,
+    scratch: Vec<u8>,
+}
+
+impl Scribe {
+    fn run(mut self) {
+        let mut look = None;
+        loop {
+            let work = self.queue.next(look);
+            match work {
+                Some(Work::Write(shared)) => self.write(shared),
+                Some(Work::Close(shared)) => self.close(&shared),
+                Some(Work::Remove(shared, done)) => {
+                    self.forget(&shared);
+                    // Nobody waits any more if the server is stopping.
+                    done.send(lock(&shared.disk).remove()).ok();
+                }
+                Some(Work::Stop) => break,
+                None => {}
+            }
+            let now = Instant::now();
+            if look.is_some_and(|at| now >= at) {
+                self.look_after(now);
+                look = None;
+            }
+            if look.is_none() && !(self.unsettled.is_empty() && self.failed.is_empty()) {
+                look = Some(now + limits::DISK_RETRY);
+            }
+        }
+        let mut state = self.queue.state();
+        state.stopped = true;
+        state.writing = None;
+        self.queue.watch.notify_one();
+    }
+
+    /// One turn for one journal; the rest of it queues again.
+    fn write(&mut self, shared: SharedRef) {
+        // From here on a new append must queue it again.
+        shared.queued.store(false, Ordering::Release);
+        match self.write_turn(&shared) {
+            Ok(true) => {
+                if !shared.queued.swap(true, Ordering::AcqRel) {
+                    self.queue.push(Work::Write(shared.clone()));
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                shared.metrics.journal_errors.inc();
+                self.fail(&shared, &error);
+            }
+        }
+        if !self
+            .unsettled
+            .iter()
+            .any(|other| Arc::ptr_eq(other, &shared))
+        {
+            self.unsettled.push(shared);
+        }
+    }
+
+    /// Writes up to `limits::SCRIBE_TURN_BYTES`; true: there is more.
+    fn write_turn(&mut self, shared: &SharedRef) -> io::Result<bool> {
+        let retention = shared.retention();
+        // Never more than a segment at once, so that retention holds for small ones too.
+        let share =
+            usize::try_from(retention / limits::SEGMENTS_PER_RETENTION).unwrap_or(usize::MAX);
+        let frames = shared
+            .core()
+            .tail
+            .take_unwritten(share.min(limits::SCRIBE_TURN_BYTES));
+        let Some(last) = frames.last() else {
+            return Ok(false);
+        };
+        let to = last.end();
+        let mut disk = lock(&shared.disk);
+        let was_open = disk.is_open();
+        let segment = disk.append(&frames, retention, &mut self.scratch)?;
+        let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
+        shared.metrics.journal_written_bytes.inc_by(bytes);
+        let passed = shared.written(to, segment);
+        disk.delete(&passed)?;
+        let more = shared.core().tail.unwritten() > 0;
+        if !more {
+            disk.clear_ahead()?;
+        }
+        drop(disk);
+        if !was_open {
+            self.remember(shared);
+        }
+        Ok(more)
+    }
+
+    fn fail(&mut self, shared: &SharedRef, error: &io::Error) {
+        if let Err(error) = lock(&shared.disk).note_ahead() {
+            tracing::warn!(journal = %shared.dir().display(), %error, "cannot note that output runs ahead of the disk");
+        }
+        let reason = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+            io::ErrorKind::ReadOnlyFilesystem => "DiskReadOnly",
+            _ => "DiskFailed",
+        };
+        shared.degrade(reason, error.to_string());
+        if !self.failed.iter().any(|other| Arc::ptr_eq(other, shared)) {
+            self.failed.push(shared.clone());
+        }
+        // Until the next look, appends do not try the disk again.
+        shared.queued.store(true, Ordering::Release);
+    }
+
+    fn close(&mut self, shared: &SharedRef) {
+        let result = loop {
+            match self.write_turn(shared) {
+                Ok(true) => {}
+                Ok(false) => break lock(&shared.disk).close(micros(SystemTime::now())),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = result {
+            shared.metrics.journal_errors.inc();
+            tracing::error!(journal = %shared.dir().display(), %error, "journal could not be closed in order");
+        }
+        self.forget(shared);
+    }
+
+    /// Tries failed journals again and frees the memory of quiet ones.
+    fn look_after(&mut self, now: Instant) {
+        for shared in std::mem::take(&mut self.failed) {
+            self.write(shared);
+        }
+        self.unsettled.retain(|shared| !shared.settle(now));
+    }
+
+    /// Keeps at most `limits::OPEN_SEGMENTS_MAX` journals open.
+    fn remember(&mut self, shared: &SharedRef) {
+        self.open.retain(|_, other| !Arc::ptr_eq(other, shared));
+        self.opened += 1;
+        self.open.insert(self.opened, shared.clone());
+        if self.open.len() > limits::OPEN_SEGMENTS_MAX
+            && let Some((_, oldest)) = self.open.pop_first()
+        {
+            lock(&oldest.disk).release();
+        }
+    }
+
+    fn forget(&mut self, shared: &SharedRef) {
+        let other = |other: &SharedRef| !Arc::ptr_eq(other, shared);
+        self.open.retain(|_, open| other(open));
+        self.unsettled.retain(other);
+        self.failed.retain(other);
+    }
+}
+
+/// Lets journals go on from memory while one write takes too long.
+fn watch(queue: &Queue) {
+    let mut state = queue.state();
+    loop {
+        if state.stopped {
+            return;
+        }
+        if state.writing.is_none() && state.items.is_empty() {
+            state.watching = false;
+        }
+        if !state.watching {
+            state = queue
+                .watch
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        let stalled = state
+            .writing
+            .as_ref()
+            .filter(|(_, since)| since.elapsed() >= limits::DISK_STALL);
+        if let Some((current, _)) = stalled {
+            let mut waiting = vec![current.clone()];
+            for work in &state.items {
+                if let Work::Write(shared) = work {
+                    waiting.push(shared.clone());
+                }
+            }
+            drop(state);
+            for shared in waiting {
+                shared.metrics.journal_stalls.inc();
+                shared.degrade(
+                    "DiskStalled",
+                    format!("a write takes longer than {:?}", limits::DISK_STALL),
+                );
+            }
+            state = queue.state();
+        }
+        state = queue
+            .watch
+            .wait_timeout(state, limits::DISK_STALL)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,368 @@
+//! The tail: the newest output, in memory, as frames that all cursors share.
+//!
+//! Three offsets move through it, always `written <= published <= next` unless
+//! the journal is degraded, when `written` may stay behind:
+//!
+//! - `next`: appended by the line;
+//! - `published`: may be shown to cursors. Nothing is published before it was
+//!   written, so that no attacher ever saw a byte that a killed server forgot;
+//! - `written`: handed to the operating system, which keeps it when the server
+//!   is killed.
+//!
+//! Small frames are joined once they are written: here, once, not per attacher.
+//! Bounds: `limits::TAIL_BYTES_MAX` (by [`Tail::trim`]), `FRAME_BYTES_MAX`,
+//! `SMALL_FRAMES_MAX`.
+
+use std::collections::VecDeque;
+
+use super::frame::{Frame, Framer, Micros};
+use crate::limits;
+
+/// The newest output.
+#[derive(Debug)]
+pub(super) struct Tail {
+    framer: Framer,
+    frames: VecDeque<Frame>,
+    next: u64,
+    published: u64,
+    written: u64,
+    cost: usize,
+    /// Where the run of small frames at the end begins.
+    run: usize,
+    /// The last join that was made for a cursor, for the next one at its place.
+    joined: Option<Frame>,
+}
+
+/// What the tail has for a cursor.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// Output.
+    Frame(Frame),
+    /// Nothing yet.
+    AtEnd,
+    /// The tail begins later: look on disk up to here.
+    Before(u64),
+}
+
+impl Tail {
+    pub(super) fn new(framer: Framer, next: u64) -> Self {
+        Self {
+            framer,
+            frames: VecDeque::new(),
+            next,
+            published: next,
+            written: next,
+            cost: 0,
+            run: 0,
+            joined: None,
+        }
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn published(&self) -> u64 {
+        self.published
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Offset of the first byte in memory.
+    pub(super) fn first(&self) -> u64 {
+        self.frames.front().map_or(self.next, Frame::offset)
+    }
+
+    /// Memory taken.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Bytes that wait for the disk.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.next - self.written
+    }
+
+    /// Takes in a frame that begins at `next`.
+    pub(super) fn push(&mut self, frame: Frame) {
+        debug_assert_eq!(frame.offset(), self.next, "frames follow each other");
+        self.next = frame.end();
+        self.cost += frame.cost();
+        self.frames.push_back(frame);
+    }
+
+    /// Frames that are not written yet, in order, up to about `limit` bytes.
+    pub(super) fn take_unwritten(&self, limit: usize) -> Vec<Frame> {
+        let from = self
+            .frames
+            .partition_point(|frame| frame.offset() < self.written);
+        let mut taken = 0;
+        self.frames
+            .range(from..)
+            .take_while(|frame| {
+                let room = taken < limit;
+                taken += frame.len();
+                room
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// The disk has everything before `to`, or never will.
+    pub(super) fn mark_written(&mut self, to: u64) {
+        self.written = self.written.max(to);
+        self.publish(self.written);
+        self.join_run();
+    }
+
+    /// Cursors may have everything before `to`.
+    pub(super) fn publish(&mut self, to: u64) {
+        self.published = self.published.max(to);
+    }
+
+    /// Frees memory down to `limit`, oldest first. What the disk does not have
+    /// goes only past `TAIL_BYTES_MAX`; returns how many bytes were lost so.
+    pub(super) fn trim(&mut self, limit: usize) -> u64 {
+        let mut lost = 0;
+        while self.cost > limit {
+            let Some(front) = self.frames.front() else {
+                break;
+            };
+            let unwritten = front.end().saturating_sub(self.written.max(front.offset()));
+            if unwritten > 0 && self.cost <= limits::TAIL_BYTES_MAX {
+                break;
+            }
+            lost += unwritten;
+            self.cost -= front.cost();
+            self.written = self.written.max(front.end());
+            self.published = self.published.max(front.end());
+            self.frames.pop_front();
+            self.run = self.run.saturating_sub(1);
+        }
+        if self.frames.is_empty() {
+            self.frames.shrink_to_fit();
+            self.joined = None;
+        }
+        lost
+    }
+
+    /// What a cursor at `offset` sees next: one whole frame, or as many small
+    /// ones as there are, joined.
+    pub(super) fn at(&mut self, offset: u64) -> Lookup {
+        if offset >= self.published {
+            return Lookup::AtEnd;
+        }
+        if offset < self.first() {
+            return Lookup::Before(self.first());
+        }
+        let at = self.frames.partition_point(|frame| frame.end() <= offset);
+        let Some(frame) = self.frames.get(at) else {
+            return Lookup::AtEnd;
+        };
+        let alone = frame.len() >= limits::FRAME_BYTES_MAX / 2
+            || self
+                .frames
+                .get(at + 1)
+                .is_none_or(|next| next.end() > self.published);
+        if frame.offset() == offset && alone {
+            return Lookup::Frame(frame.clone());
+        }
+        if let Some(joined) = &self.joined
+            && joined.offset() == offset
+            && (alone || joined.end() == self.published)
+        {
+            return Lookup::Frame(joined.clone());
+        }
+        let joined = if alone {
+            frame.part(self.framer, offset, frame.end())
+        } else {
+            self.join_from(at, offset)
+        };
+        self.joined = Some(joined.clone());
+        Lookup::Frame(joined)
+    }
+
+    /// The first frame that the disk does not have and that came at or after
+    /// `time`.
+    pub(super) fn unwritten_since(&self, time: Micros) -> Option<u64> {
+        let from = self
+            .frames
+            .partition_point(|frame| frame.offset() < self.written);
+        let mut unwritten = self.frames.range(from..);
+        unwritten
+            .find(|frame| frame.time() >= time)
+            .map(Frame::offset)
+    }
+
+    /// Joins published frames from the one at `at`, beginning with `offset`.
+    fn join_from(&self, at: usize, offset: u64) -> Frame {
+        let first = &self.frames[at];
+        let skip = usize::try_from(offset - first.offset()).unwrap_or(0);
+        let mut parts = vec![&first.data()[skip..]];
+        let mut len = parts[0].len();
+        for frame in self.frames.range(at + 1..) {
+            len += frame.len();
+            if len > limits::FRAME_BYTES_MAX || frame.end() > self.published {
+                break;
+            }
+            parts.push(frame.data());
+        }
+        Frame::build(self.framer, offset, first.time(), &parts)
+    }
+
+    /// Joins the run of small frames at the end once it is long enough. Only
+    /// what is written: what waits for the disk keeps its frames, one record
+    /// of the index each.
+    fn join_run(&mut self) {
+        loop {
+            let mut len = 0;
+            let mut count = 0;
+            for frame in self.frames.range(self.run.min(self.frames.len())..) {
+                if frame.end() > self.written || len + frame.len() > limits::FRAME_BYTES_MAX {
+                    break;
+                }
+                len += frame.len();
+                count += 1;
+                if count == limits::SMALL_FRAMES_MAX {
+                    break;
+                }
+            }
+            let end = self.run + count;
+            let full = count == limits::SMALL_FRAMES_MAX
+                || self.frames.get(end).is_some_and(|next| {
+                    next.end() <= self.written && len + next.len() > limits::FRAME_BYTES_MAX
+                });
+            if !full {
+                return;
+            }
+            if count > 1 {
+                let parts: Vec<&[u8]> = self.frames.range(self.run..end).map(Frame::data).collect();
+                let first = &self.frames[self.run];
+                let joined = Frame::build(self.framer, first.offset(), first.time(), &parts);
+                for frame in self.frames.drain(self.run..end) {
+                    self.cost -= frame.cost();
+                }
+                self.cost += joined.cost();
+                self.frames.insert(self.run, joined);
+            }
+            // A frame too large to join with anything stands alone.
+            self.run += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::journal::frame::FrameHead;
+
+    fn framer(head: FrameHead, out: &mut BytesMut) {
+        out.extend_from_slice(format!("[{}]", head.offset).as_bytes());
+    }
+
+    fn byte(offset: u64) -> u8 {
+        u8::try_from(offset % 251).unwrap()
+    }
+
+    fn push(tail: &mut Tail, len: usize) {
+        let offset = tail.next();
+        let data: Vec<u8> = (offset..offset + len as u64).map(byte).collect();
+        tail.push(Frame::build(framer, offset, offset, &[&data]));
+    }
+
+    fn read(tail: &mut Tail, cursor: &mut u64) -> Option<usize> {
+        match tail.at(*cursor) {
+            Lookup::Frame(frame) => {
+                assert_eq!(frame.offset(), *cursor);
+                assert!(frame.len() <= limits::FRAME_BYTES_MAX.max(limits::LINE_READ_BYTES));
+                for (offset, seen) in (*cursor..).zip(frame.data()) {
+                    assert_eq!(*seen, byte(offset));
+                }
+                *cursor = frame.end();
+                Some(frame.len())
+            }
+            Lookup::AtEnd => None,
+            Lookup::Before(first) => {
+                assert!(first > *cursor);
+                *cursor = first;
+                Some(0)
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_before_it_is_written() {
+        let mut tail = Tail::new(framer, 7);
+        push(&mut tail, 3);
+        let mut cursor = 7;
+        assert_eq!(read(&mut tail, &mut cursor), None);
+        tail.mark_written(10);
+        assert_eq!(read(&mut tail, &mut cursor), Some(3));
+    }
+
+    #[test]
+    fn a_cursor_behind_gets_small_pieces_as_one_and_shares_them_with_the_next() {
+        let mut tail = Tail::new(framer, 0);
+        for _ in 0..10 {
+            push(&mut tail, 5);
+        }
+        tail.mark_written(50);
+        let (Lookup::Frame(a), Lookup::Frame(b)) = (tail.at(0), tail.at(0)) else {
+            panic!()
+        };
+        assert_eq!(a.len(), 50);
+        assert_eq!(a.wire().as_ptr(), b.wire().as_ptr());
+    }
+
+    #[test]
+    fn bookkeeping_of_single_bytes_stays_small() {
+        let mut tail = Tail::new(framer, 0);
+        for _ in 0..100_000 {
+            push(&mut tail, 1);
+            tail.mark_written(tail.next());
+        }
+        assert!(
+            tail.frames.len() < 100_000 / limits::SMALL_FRAMES_MAX + 2 * limits::SMALL_FRAMES_MAX
+        );
+    }
+
+    #[test]
+    fn what_the_disk_lacks_is_kept_to_the_bound_and_then_counted() {
+        let mut tail = Tail::new(framer, 0);
+        while tail.cost() < limits::TAIL_BYTES_MAX {
+            push(&mut tail, 8192);
+        }
+        assert_eq!(tail.trim(limits::TAIL_BYTES_MIN), 8192);
+        assert_eq!(tail.written(), 8192);
+        tail.mark_written(tail.next());
+        assert_eq!(tail.trim(0), 0);
+        assert_eq!(tail.first(), tail.next());
+    }
+
+    proptest! {
+        #[test]
+        fn every_cursor_sees_every_byte_once(
+            steps in prop::collection::vec((1usize..6000, 0usize..4, any::<bool>(), 0usize..100_000), 1..200)
+        ) {
+            let mut tail = Tail::new(framer, 0);
+            let mut cursors = [0u64; 3];
+            for (len, reader, written, limit) in steps {
+                push(&mut tail, len);
+                if written {
+                    tail.mark_written(tail.next());
+                    tail.trim(limit);
+                }
+                if let Some(cursor) = cursors.get_mut(reader) {
+                    while read(&mut tail, cursor).is_some() {}
+                    prop_assert_eq!(*cursor, tail.published());
+                }
+                prop_assert_eq!(tail.cost, tail.frames.iter().map(Frame::cost).sum::<usize>());
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Every bound of the program, each with its reason. A bound that can be hit
+//! has a counter in `telemetry::Metrics`; ARCHITECTURE.md adds them up to a
+//! memory sum.
+
+use std::time::Duration;
+
+// === the journal ===
+
+/// Disk bytes (index included) of a device that does not say: 10,000 devices
+/// then fit in 160 GB, and each keeps several thousand boots' worth of a
+/// serial console.
+pub const RETENTION_BYTES_DEFAULT: u64 = 16 << 20;
+/// Least retention that leaves room for several segments.
+pub const RETENTION_BYTES_MIN: u64 = 64 << 10;
+/// Most retention: beyond this a typing error is more likely than a wish.
+pub const RETENTION_BYTES_MAX: u64 = 1 << 50;
+/// A segment is this part of the retention, so that deleting the oldest one
+/// never removes more than an eighth of the history.
+pub const SEGMENTS_PER_RETENTION: u64 = 8;
+/// Largest segment file: what a pager opens at once without complaint.
+pub const SEGMENT_BYTES_MAX: u64 = 32 << 20;
+
+/// Largest frame of the tail: pieces are joined up to here. Measured: joining
+/// gains nothing above 16–32 KiB.
+pub const FRAME_BYTES_MAX: usize = 16 << 10;
+/// Most small frames at the end of the tail before they are joined: bounds the
+/// bookkeeping of a device that speaks byte by byte.
+pub const SMALL_FRAMES_MAX: usize = 64;
+/// Frames on the wire are at least this long: HTTP/2 receivers built on h2
+/// count shorter DATA frames as a flood and end the connection when a slow
+/// reader has let too many of them pile up (h2 0.4.16 and later, threshold 256).
+pub const WIRE_FRAME_BYTES_MIN: usize = 256;
+/// Memory of one tail while its device speaks: 25 ms of the fastest pty, so
+/// that cursors of a busy device rarely need the disk.
+pub const TAIL_BYTES_MAX: usize = 2 << 20;
+/// Memory of all tails together; past it each keeps [`TAIL_BYTES_MIN`].
+pub const TAILS_BYTES_MAX: usize = 256 << 20;
+/// Memory of one tail when the budget is used up.
+pub const TAIL_BYTES_MIN: usize = 64 << 10;
+/// A tail whose device has been quiet for this long is dropped; cursors then
+/// read from disk.
+pub const TAIL_QUIET: Duration = Duration::from_secs(2);
+/// Output that may wait for the disk before the line waits too.
+pub const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
+/// How long a line waits for the disk before output goes to attachers from
+/// memory and the journal is marked degraded.
+pub const DISK_STALL: Duration = Duration::from_millis(250);
+/// How often a degraded journal tries the disk again.
+pub const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Threads that write journals. Two, so that one slow file does not hold up
+/// every device and small machines are not crowded.
+pub const SCRIBES: usize = 2;
+/// Journals that one scribe keeps open between writes (two files each).
+pub const OPEN_SEGMENTS_MAX: usize = 512;
+/// Bytes written in one go before the scribe looks after the next device.
+pub const SCRIBE_TURN_BYTES: usize = 256 << 10;
+/// Bytes that a cursor reads from disk at once: with the send buffer this is
+/// what a stuck attacher holds.
+pub const DISK_READ_BYTES: usize = 32 << 10;
+/// How far `last_lines` looks back.
+pub const LAST_LINES_BYTES_MAX: u64 = 16 << 20;
+/// After a power loss, or whenever it is not certain which offsets were given
+/// out, offsets go on this much further: more than a device can say between
+/// two writes of the operating system.
+pub const OFFSET_JUMP: u64 = 1 << 32;
+
+// === the line ===
+
+/// Commands waiting for one line. The line never waits for an attacher, so the
+/// queue is short-lived; senders wait.
+pub const LINE_COMMANDS: usize = 64;
+/// Input that one line holds for a far side that is slow to take it.
+pub const LINE_INPUT_BYTES_MAX: usize = 64 << 10;
+/// Bytes read from a far side at once.
+pub const LINE_READ_BYTES: usize = 64 << 10;
+/// Longest that a busy device's output is held back to be joined.
+pub const JOIN_INTERVAL: Duration = Duration::from_millis(1);
+/// Output goes out at once for this long after input: somebody is typing.
+pub const TYPING: Duration = Duration::from_millis(100);
+/// Least time between two notices of a device whose counters alone changed.
+pub const COUNTERS_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest time to open a link, name look-up included.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// First delay before a lost host interface is opened again.
+pub const RECONNECT_MIN_DEFAULT: Duration = Duration::from_millis(250);
+/// Longest delay before a lost host interface is opened again.
+pub const RECONNECT_MAX_DEFAULT: Duration = Duration::from_secs(30);
+/// A link that stayed up this long makes the next delay the first again.
+pub const RECONNECT_RESET_DEFAULT: Duration = Duration::from_secs(10);
+/// Bounds of what a spec may set for the three above.
+pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
+/// See [`RECONNECT_DELAY_MIN`].
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(3600);
+
+// === attachments ===
+
+/// Attachments and reads of one device.
+pub const DEVICE_ATTACHMENTS_MAX: usize = 1_000;
+/// Attachments and reads of the server.
+pub const ATTACHMENTS_MAX: usize = 20_000;
+/// Input of one attachment that waits for the line.
+pub const ATTACHMENT_INPUT_BYTES_MAX: usize = 64 << 10;
+/// Largest input in one message; also the limit of WriteInput.
+pub const INPUT_MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Largest text that names a client to the others.
+pub const CLIENT_BYTES_MAX: usize = 128;
+/// How long an opened Attach may say nothing before `start`.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long WriteInput waits for the far side to take its bytes.
+pub const WRITE_INPUT_TIMEOUT: Duration = Duration::from_secs(10);
+
+// === devices ===
+
+/// Devices of one server.
+pub const DEVICES_MAX: usize = 100_000;
+/// Labels of one device (as Kubernetes, in order of magnitude).
+pub const LABELS_MAX: usize = 64;
+/// Longest label key.
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+/// Longest label value.
+pub const LABEL_VALUE_BYTES_MAX: usize = 253;
+/// Longest description.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Longest host name (RFC 1035 section 2.3.4).
+pub const HOST_BYTES_MAX: usize = 253;
+/// Longest path of a unix socket (unix(7): 108 with the final NUL).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+/// Longest `request_id`.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Longest filter.
+pub const FILTER_BYTES_MAX: usize = 4096;
+/// Devices on one page unless asked otherwise.
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+/// Most devices on one page.
+pub const PAGE_SIZE_MAX: usize = 1000;
+/// Deletions that a watch can resume across.
+pub const TOMBSTONES_MAX: usize = 10_000;
+/// Watches of the server.
+pub const WATCHES_MAX: usize = 1_000;
+/// Devices that one step of a watch looks at.
+pub const WATCH_BATCH: usize = 128;
+/// Changes that wait for the store's one writer; callers wait.
+pub const STORE_QUEUE: usize = 1024;
+
+// === connections ===
+
+/// Open connections.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// TLS handshakes in progress: each costs CPU that attachers need.
+pub const HANDSHAKES_MAX: usize = 256;
+/// A client has this long to finish its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// And this long to send the first HTTP bytes; h1 headers too.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at once on one connection.
+pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// Receive window of one call: input is at most 64 KiB a message.
+pub const STREAM_WINDOW: u32 = 64 << 10;
+/// Receive window of one connection: all its calls at once, so that one call
+/// whose input is not read cannot starve another.
+pub const CONNECTION_WINDOW: u32 = STREAMS_PER_CONNECTION * STREAM_WINDOW;
+/// What HTTP/2 may hold of one call's output when the peer does not read.
+pub const SEND_BUFFER_BYTES: usize = 32 << 10;
+/// Largest HTTP/2 frame we ask for and send. Measured: 32 KiB gains 10 %.
+pub const HTTP2_FRAME_BYTES: u32 = 32 << 10;
+/// Largest header list of a request.
+pub const HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Streams that a peer may have reset by its own errors before the connection
+/// ends (RUSTSEC-2024-0003).
+pub const ERROR_RESETS_MAX: usize = 1024;
+/// A silent peer is asked after this long …
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// … and given up after this long.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest request message.
+pub const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// How long a stopping server waits for its connections.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long accepting pauses when the process is out of file descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
