@@ -2,9 +2,13 @@
 //! a log that any number of people and programs attach to at once.
 //! ARCHITECTURE.md tells how the rooms fit together.
 
+pub mod backend;
 pub mod device;
+pub mod fleet;
 pub mod journal;
 pub mod limits;
+pub mod line;
 pub mod name;
 pub mod pb;
+pub mod store;
 pub mod telemetry;

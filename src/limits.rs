@@ -94,7 +94,7 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 // === attachments ===
 
-/// Attachments and reads of one device.
+/// Attachments of one device.
 pub const DEVICE_ATTACHMENTS_MAX: usize = 1_000;
 /// Attachments and reads of the server.
 pub const ATTACHMENTS_MAX: usize = 20_000;

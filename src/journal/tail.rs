@@ -66,10 +66,6 @@ impl Tail {
         self.published
     }
 
-    pub(super) fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Offset of the first byte in memory.
     pub(super) fn first(&self) -> u64 {
         self.frames.front().map_or(self.next, Frame::offset)
@@ -338,7 +334,7 @@ mod tests {
             push(&mut tail, 8192);
         }
         assert_eq!(tail.trim(limits::TAIL_BYTES_MIN), 8192);
-        assert_eq!(tail.written(), 8192);
+        assert_eq!(tail.written, 8192);
         tail.mark_written(tail.next());
         assert_eq!(tail.trim(0), 0);
         assert_eq!(tail.first(), tail.next());

@@ -1,0 +1,212 @@
+//! Backends: the code of one host interface each. One seam: prepare a place for
+//! the link, open it, then read and write bytes. Reconnecting, state, the
+//! journal and who may write are the line's and written once.
+//!
+//! Everything that a spec names (a host, a path) passes [`Allow`] first, both
+//! when it is stored and again when it is used, because names change meaning.
+//!
+//! A new host interface is a file here, an arm in [`new`] and a variant of
+//! `device::HostInterface`.
+
+mod allow;
+mod pty;
+mod tcp;
+mod unix;
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::allow::{Allow, Denied};
+use crate::device::{Endpoint, HostInterface, Uid};
+
+/// A future that a backend returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Bytes to and from a far side.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// An open connection of a backend.
+pub struct Link {
+    /// Bytes both ways. Reading nothing means that the far side has ended.
+    pub io: Box<dyn Io>,
+    /// Who the far side is.
+    pub peer_address: Option<String>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer_address", &self.peer_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a far side can be expected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where a socket listens.
+    pub listen_address: Option<String>,
+    /// The slave of a pty.
+    pub pty_path: Option<String>,
+}
+
+/// Whether a link that ended is opened again at once or after a back-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// We open it: a far side that is down must not be hammered.
+    Opens,
+    /// The far side opens it: the next one is welcome at once.
+    Waits,
+}
+
+/// One host interface.
+pub trait Backend: Send {
+    /// Who opens links.
+    fn role(&self) -> Role;
+
+    /// Makes the place for links, if that needs making; again after an error.
+    fn prepare(&mut self) -> BoxFuture<'_, Result<Place, Error>>;
+
+    /// Opens a link: connects, or waits for a far side. Giving the future up
+    /// loses nothing.
+    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>>;
+
+    /// Turns away a far side that comes while there is a link; ready once for
+    /// each.
+    fn poll_refuse(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+/// What backends are given by the server.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// What specs may name.
+    pub allow: Arc<Allow>,
+    /// Where notes about our own sockets are kept; see `unix`.
+    pub sockets_dir: PathBuf,
+}
+
+/// Why a link could not be opened or was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator's allow-list does not cover it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The host name could not be looked up.
+    #[error("cannot look up host {host}")]
+    Resolve {
+        /// As in the spec.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing at the address took the connection.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The address is not ours to listen on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something that is not our own left-over stands at the path.
+    #[error("{path} exists and is not a socket that this device left behind")]
+    PathExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A connection could not be taken.
+    #[error("cannot accept a connection")]
+    Accept(#[source] io::Error),
+    /// A pseudo terminal could not be made.
+    #[error("cannot make a pseudo terminal")]
+    Pty(#[source] io::Error),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The far side closed the connection.
+    #[error("the far side closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+}
+
+/// The error and its causes in one line, for status and log.
+pub fn explain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The backend of a host interface.
+pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn Backend> {
+    let allow = environment.allow.clone();
+    match spec {
+        HostInterface::Pty {} => Box::new(pty::Pty::new()),
+        HostInterface::Tcp(tcp) => match tcp.mode {
+            Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow)),
+            Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow)),
+        },
+        HostInterface::Unix(unix) => match unix.mode {
+            Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),
+            Endpoint::Bind => {
+                let note = environment.sockets_dir.join(uid.to_string());
+                Box::new(unix::Server::new(unix.path.clone(), note, allow))
+            }
+        },
+    }
+}
+
+/// Whether the operator lets a spec name what it names, as far as that can be
+/// said before it is used.
+pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
+    match spec {
+        HostInterface::Pty {} => Ok(()),
+        HostInterface::Tcp(tcp) => match tcp.host.parse() {
+            Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
+            Err(_) => allow.some_network(),
+        },
+        HostInterface::Unix(unix) => allow.path_as_written(&unix.path),
+    }
+}
+
+/// What is left of a device that was deleted: its notes.
+pub fn forget(uid: Uid, environment: &Environment) -> io::Result<()> {
+    remove_if_there(&environment.sockets_dir.join(uid.to_string()))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

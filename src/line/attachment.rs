@@ -1,0 +1,173 @@
+//! One attachment's side of its line: joins, asks to write, sends input, and
+//! leaves when dropped, however that comes about.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    AttachmentId, Command, EndReason, Error, Handle, Joined, Mode, Piece, Progress, Refusal,
+    SharedProgress, Writers, try_room,
+};
+use crate::{
+    device::LinkStatus,
+    journal::{Cursor, Journal},
+};
+
+/// One attachment. Dropping it leaves the line and gives up the write lock.
+#[derive(Debug)]
+pub struct Attachment {
+    line: Handle,
+    id: AttachmentId,
+    progress: Arc<SharedProgress>,
+}
+
+/// The input side of an attachment, for the task that reads the attacher.
+#[derive(Debug, Clone)]
+pub struct Input {
+    line: Handle,
+    id: AttachmentId,
+    progress: Arc<SharedProgress>,
+}
+
+impl Attachment {
+    pub(super) fn new(line: Handle, joined: Joined) -> Self {
+        Self {
+            line,
+            id: joined.id,
+            progress: joined.progress,
+        }
+    }
+
+    /// Names it on its line.
+    pub fn id(&self) -> AttachmentId {
+        self.id
+    }
+
+    /// The input side.
+    pub fn input(&self) -> Input {
+        Input {
+            line: self.line.clone(),
+            id: self.id,
+            progress: self.progress.clone(),
+        }
+    }
+
+    /// The device's output.
+    pub fn journal(&self) -> &Journal {
+        &self.line.journal
+    }
+
+    /// A reader of the output from `offset` on.
+    pub fn cursor(&self, offset: u64) -> Cursor {
+        self.line.journal.cursor(offset)
+    }
+
+    /// Follows the link's state.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.line.status.clone()
+    }
+
+    /// Follows the writers.
+    pub fn writers(&self) -> watch::Receiver<Arc<Writers>> {
+        self.line.writers.clone()
+    }
+
+    /// Waits until the line ends, and tells why.
+    pub async fn ending(&self) -> EndReason {
+        self.line.ending().await
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.line.shared.departures.add(self.id);
+    }
+}
+
+impl Input {
+    /// How far this attachment's input has come.
+    pub fn progress(&self) -> &Arc<SharedProgress> {
+        &self.progress
+    }
+
+    /// Asks to write, to wait, or to give up writing.
+    pub async fn claim(&self, mode: Mode) -> Result<(), Error> {
+        let (answer, claimed) = oneshot::channel();
+        let command = Command::Claim {
+            id: self.id,
+            mode,
+            answer,
+        };
+        self.line
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| self.line.ended())?;
+        claimed.await.map_err(|_| self.line.ended())?
+    }
+
+    /// Sends input, if there is room for it now; otherwise gives it back.
+    pub async fn try_send(&self, offset: Option<u64>, data: Bytes) -> Result<Option<Bytes>, Error> {
+        let Some(room) = try_room(&self.line.shared, &data) else {
+            return Ok(Some(data));
+        };
+        self.queue(offset, data, room).await?;
+        Ok(None)
+    }
+
+    /// Sends input, waiting for room. Giving it up before there is room sends
+    /// nothing.
+    pub async fn send(&self, offset: Option<u64>, data: Bytes) -> Result<(), Error> {
+        let n = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let room = self
+            .line
+            .shared
+            .input_room
+            .clone()
+            .acquire_many_owned(n)
+            .await;
+        let room = room.map_err(|_| self.line.ended())?;
+        self.queue(offset, data, room).await
+    }
+
+    async fn queue(
+        &self,
+        offset: Option<u64>,
+        data: Bytes,
+        room: tokio::sync::OwnedSemaphorePermit,
+    ) -> Result<(), Error> {
+        let progress = self.progress.clone();
+        let piece = Piece {
+            from: self.id,
+            offset,
+            data,
+            room,
+            progress,
+        };
+        self.line
+            .commands
+            .send(Command::Input(piece))
+            .await
+            .map_err(|_| self.line.ended())
+    }
+
+    /// Tells the attacher that a piece was dropped for lack of room.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.progress.refuse(refusal);
+    }
+
+    /// Drops what waits; afterwards [`Progress::written`] is final.
+    pub async fn drop_waiting(&self) -> Progress {
+        let (answer, done) = oneshot::channel();
+        let command = Command::DropInput {
+            id: self.id,
+            answer,
+        };
+        if self.line.commands.send(command).await.is_ok() {
+            done.await.ok();
+        }
+        self.progress.get()
+    }
+}
