@@ -2,6 +2,8 @@
 //! a log that any number of people and programs attach to at once.
 //! ARCHITECTURE.md tells how the rooms fit together.
 
+pub mod api;
+pub mod auth;
 pub mod backend;
 pub mod device;
 pub mod fleet;

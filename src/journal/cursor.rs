@@ -76,14 +76,17 @@ impl Cursor {
             if let Some(item) = self.try_next().await? {
                 return Ok(item);
             }
-            // Seen now, so that what is published during the look is not missed.
-            if *self.published.borrow_and_update() > self.next {
-                continue;
+            self.ready().await;
+        }
+    }
+
+    /// Waits until there may be something for [`Cursor::try_next`].
+    pub async fn ready(&mut self) {
+        while *self.published.borrow_and_update() <= self.next {
+            // The sender lives as long as this cursor's journal.
+            if self.published.changed().await.is_err() {
+                return;
             }
-            self.published
-                .changed()
-                .await
-                .map_err(|_| Error::Stopping)?;
         }
     }
 

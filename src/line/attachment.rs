@@ -74,6 +74,20 @@ impl Attachment {
         self.line.writers.clone()
     }
 
+    /// How far this attachment's input has come.
+    pub fn input_progress(&self) -> &SharedProgress {
+        &self.progress
+    }
+
+    /// Why the line has ended, if it has.
+    pub fn ended(&self) -> Option<EndReason> {
+        self.line
+            .shared
+            .ending
+            .is_cancelled()
+            .then(|| self.line.end_reason())
+    }
+
     /// Waits until the line ends, and tells why.
     pub async fn ending(&self) -> EndReason {
         self.line.ending().await
@@ -87,11 +101,6 @@ impl Drop for Attachment {
 }
 
 impl Input {
-    /// How far this attachment's input has come.
-    pub fn progress(&self) -> &Arc<SharedProgress> {
-        &self.progress
-    }
-
     /// Asks to write, to wait, or to give up writing.
     pub async fn claim(&self, mode: Mode) -> Result<(), Error> {
         let (answer, claimed) = oneshot::channel();

@@ -56,18 +56,21 @@ impl SharedProgress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is not `seen`, and takes the refusal out.
-    pub async fn changed(&self, seen: Progress) -> Progress {
+    /// How far it is, if it is not `seen`; takes the refusal out.
+    pub fn take_if_changed(&self, seen: Progress) -> Option<Progress> {
+        let mut progress = self.lock();
+        let now = *progress;
+        progress.refusal = None;
+        (now != seen).then_some(now)
+    }
+
+    /// Waits until it is not `seen`. Takes nothing out.
+    pub async fn until_changed(&self, seen: Progress) {
         loop {
             let mut notified = std::pin::pin!(self.changed.notified());
             notified.as_mut().enable();
-            {
-                let mut progress = self.lock();
-                let now = *progress;
-                if now != seen {
-                    progress.refusal = None;
-                    return now;
-                }
+            if self.get() != seen {
+                return;
             }
             notified.await;
         }

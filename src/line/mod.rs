@@ -56,6 +56,8 @@ pub enum EndReason {
     ShuttingDown,
     /// The device was deleted.
     DeviceDeleted,
+    /// The line failed inside.
+    Failed,
 }
 
 /// Why a line did not do what it was asked.

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    AttachmentId, Command, Error, Joined, LineShared, Mode, Piece, Refusal, Surroundings, Urgency,
-    Writers,
+    AttachmentId, Command, EndReason, Error, Joined, LineShared, Mode, Piece, Refusal,
+    Surroundings, Urgency, Writers,
     input::{InputQueue, SharedProgress},
     reconnect::Reconnect,
     writer::WriteLock,
@@ -116,6 +116,7 @@ impl Line {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let _notice = FailureNotice {
             device: self.device.clone(),
+            shared: self.shared.clone(),
             status: self.status.clone(),
             metrics: self.around.metrics.clone(),
         };
@@ -624,6 +625,7 @@ enum Connected {
 /// Marks the device failed if the task panics; a panic never passes unseen.
 struct FailureNotice {
     device: Arc<Device>,
+    shared: Arc<LineShared>,
     status: watch::Sender<LinkStatus>,
     metrics: Arc<crate::telemetry::Metrics>,
 }
@@ -633,8 +635,9 @@ impl Drop for FailureNotice {
         if std::thread::panicking() {
             self.metrics.lines_failed.inc();
             tracing::error!(device = %self.device.id, "the line failed inside; it stays down until the server restarts");
-            self.status
-                .send_modify(|status| status.state = State::Failed);
+            self.status.send_modify(|status| status.state = State::Failed);
+            self.shared.reason.set(EndReason::Failed).ok();
+            self.shared.ending.cancel();
         }
     }
 }

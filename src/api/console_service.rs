@@ -1,0 +1,107 @@
+//! ConsoleService, routed by hand: Attach and ReadOutput answer with bodies of
+//! shared frames (see `body`), which generated code has no place for. The rest
+//! of gRPC (decoding, deadlines, status) stays tonic's.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tonic::{
+    Status,
+    body::Body,
+    codec::{Codec, Streaming},
+    server::{Grpc, NamedService, UnaryService},
+};
+use tonic_prost::ProstCodec;
+
+use super::{Api, attach, body, read, write_input};
+use crate::{limits, pb};
+
+/// Serves ConsoleService.
+#[derive(Debug, Clone)]
+pub(super) struct ConsoleService {
+    api: Api,
+}
+
+impl ConsoleService {
+    pub(super) fn new(api: Api) -> Self {
+        Self { api }
+    }
+}
+
+impl NamedService for ConsoleService {
+    const NAME: &'static str = "lineman.v1.ConsoleService";
+}
+
+impl tower_service::Service<Request<Body>> for ConsoleService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let api = self.api.clone();
+        Box::pin(async move {
+            let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+            Ok(match method {
+                "Attach" => {
+                    let (extensions, requests) = split(request);
+                    body::response(attach::serve(api, extensions, requests))
+                }
+                "ReadOutput" => {
+                    let (extensions, mut requests) = split(request);
+                    match requests.message().await {
+                        Ok(request) => {
+                            let request = request.unwrap_or_default();
+                            body::response(read::serve(api, extensions, request))
+                        }
+                        Err(status) => status.into_http(),
+                    }
+                }
+                "WriteInput" => {
+                    let codec =
+                        ProstCodec::<pb::WriteInputResponse, pb::WriteInputRequest>::default();
+                    let mut grpc = Grpc::new(codec)
+                        .apply_max_message_size_config(Some(limits::REQUEST_BYTES_MAX), None);
+                    grpc.unary(WriteInput(api), request).await
+                }
+                other => Status::unimplemented(format!("there is no method {other}")).into_http(),
+            })
+        })
+    }
+}
+
+/// The caller and the messages of a request.
+fn split<T>(request: Request<Body>) -> (http::Extensions, Streaming<T>)
+where
+    T: prost::Message + Default + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let decoder = ProstCodec::<(), T>::default().decoder();
+    let messages = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES_MAX));
+    (parts.extensions, messages)
+}
+
+struct WriteInput(Api);
+
+impl UnaryService<pb::WriteInputRequest> for WriteInput {
+    type Response = pb::WriteInputResponse;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<pb::WriteInputRequest>) -> Self::Future {
+        let api = self.0.clone();
+        Box::pin(async move {
+            let (_metadata, extensions, request) = request.into_parts();
+            let written = write_input::serve(&api, &extensions, request).await?;
+            Ok(tonic::Response::new(written))
+        })
+    }
+}

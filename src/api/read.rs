@@ -1,0 +1,242 @@
+//! One ReadOutput call: a cursor without an attachment. It takes no part in the
+//! line, so reading history needs nothing of the device.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream::try_unfold};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
+use tonic::Status;
+
+use super::{
+    Api,
+    attach::{end_reason, parse_encoding},
+    authorize::device_id,
+    position,
+    status::Error,
+    text::TextDecoder,
+    wire,
+};
+use crate::{
+    auth::Action,
+    journal::{Cursor, Item, Micros, Position, micros},
+    line::Handle,
+    name::DeviceId,
+    pb::{self, read_output_request::Until, read_output_response},
+};
+
+/// Serves one ReadOutput call.
+pub(super) fn serve(
+    api: Api,
+    extensions: http::Extensions,
+    request: pb::ReadOutputRequest,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    let call = Call::New {
+        api,
+        extensions,
+        request,
+    };
+    try_unfold(call, |call| async move {
+        match call {
+            Call::New {
+                api,
+                extensions,
+                request,
+            } => {
+                let (reading, started) = Reading::start(&api, &extensions, &request).await?;
+                Ok(Some((started, Call::Reading(Box::new(reading)))))
+            }
+            Call::Reading(mut reading) => match reading.next().await? {
+                Some(bytes) => Ok(Some((bytes, Call::Reading(reading)))),
+                None => Ok(None),
+            },
+        }
+    })
+}
+
+enum Call {
+    New {
+        api: Api,
+        extensions: http::Extensions,
+        request: pb::ReadOutputRequest,
+    },
+    Reading(Box<Reading>),
+}
+
+/// An open read.
+struct Reading {
+    device: DeviceId,
+    line: Handle,
+    cursor: Cursor,
+    text: Option<TextDecoder>,
+    last_time: Micros,
+    end: End,
+    finished: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Where a read ends.
+enum End {
+    /// Before this offset.
+    Offset(u64),
+    /// Before what comes at this time, which has not passed yet.
+    Time(SystemTime, Instant),
+    /// When the caller or the server ends it.
+    Never,
+}
+
+impl Reading {
+    async fn start(
+        api: &Api,
+        extensions: &http::Extensions,
+        request: &pb::ReadOutputRequest,
+    ) -> Result<(Self, Bytes), Error> {
+        let id = device_id("device", &request.device)?;
+        api.authorize(extensions, Action::Observe, Some(&id))?;
+        let text = parse_encoding("encoding", request.encoding)?;
+        let position = position::parse("from", request.from.as_ref(), Position::Beginning)
+            .map_err(|fault| Error::Fields(vec![fault]))?;
+        let entry = api
+            .inner
+            .fleet
+            .get(&id)
+            .map_err(|error| Error::Fleet(error, id.clone()))?;
+        let permit = api.attachment_permit()?;
+        let journal = entry.line.journal();
+        let failed = |error| Error::Journal(error, id.clone());
+        let begin = journal.start(position).await.map_err(failed)?;
+        let end = match (&request.until, request.follow) {
+            (None, false) => End::Offset(begin.next),
+            (None, true) => End::Never,
+            (Some(Until::UntilOffset(offset)), true) => End::Offset(*offset),
+            (Some(Until::UntilOffset(offset)), false) => End::Offset(begin.next.min(*offset)),
+            (Some(Until::UntilTime(time)), follow) => {
+                let time = position::parse_time("until_time", time)
+                    .map_err(|fault| Error::Fields(vec![fault]))?;
+                match time.duration_since(SystemTime::now()) {
+                    Ok(left) if follow => End::Time(time, Instant::now() + left),
+                    _ => {
+                        let end = journal.since(micros(time)).await.map_err(failed)?;
+                        End::Offset(end.unwrap_or(begin.next))
+                    }
+                }
+            }
+        };
+        let started = read_output_response::Message::Started(pb::ReadStarted {
+            device_uid: entry.device.uid.to_string(),
+            offset: begin.offset,
+            oldest_offset: begin.oldest,
+            next_offset: begin.next,
+        });
+        let reading = Self {
+            device: id,
+            cursor: journal.cursor(begin.cursor),
+            text,
+            last_time: 0,
+            end,
+            finished: false,
+            line: entry.line,
+            _permit: permit,
+        };
+        Ok((reading, encode(started)))
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            if self.finished {
+                return Ok(None);
+            }
+            if let End::Offset(end) = self.end
+                && self.cursor.offset() >= end
+            {
+                self.finished = true;
+                return Ok(self.rest());
+            }
+            match self.cursor.try_next().await {
+                Ok(Some(item)) => {
+                    if let Some(bytes) = self.output(item) {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(None) => {
+                    if let Some(bytes) = self.wait().await? {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Err(error) => return Err(Error::Journal(error, self.device.clone()).into()),
+            }
+        }
+    }
+
+    /// Waits for more output, the end of time or the end of the device.
+    async fn wait(&mut self) -> Result<Option<Bytes>, Status> {
+        let due = match self.end {
+            End::Time(_, due) => Some(due),
+            End::Offset(_) | End::Never => None,
+        };
+        tokio::select! {
+            reason = self.line.ending() => {
+                self.finished = true;
+                let ended = pb::Ended {
+                    reason: end_reason(reason).into(),
+                    resume_offset: self.cursor.offset(),
+                    message: String::new(),
+                };
+                Ok(Some(encode(read_output_response::Message::Ended(ended))))
+            }
+            () = self.cursor.ready() => Ok(None),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                if let End::Time(time, _) = self.end {
+                    let end = self.line.journal().since(micros(time)).await;
+                    let end = end.map_err(|error| Error::Journal(error, self.device.clone()))?;
+                    self.end = End::Offset(end.unwrap_or(self.cursor.offset()));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn output(&mut self, item: Item) -> Option<Bytes> {
+        match item {
+            Item::Gap { from, to } => {
+                if let Some(text) = &mut self.text {
+                    *text = TextDecoder::default();
+                }
+                let gap = pb::Gap {
+                    from_offset: from,
+                    to_offset: to,
+                };
+                Some(encode(read_output_response::Message::Gap(gap)))
+            }
+            Item::Frame(frame) => {
+                let frame = match self.end {
+                    End::Offset(end) => self.cursor.before(frame, end),
+                    End::Time(..) | End::Never => frame,
+                };
+                self.last_time = frame.time();
+                match &mut self.text {
+                    None => Some(frame.wire().clone()),
+                    Some(text) => {
+                        let output = text.push(frame.offset(), frame.time(), frame.data())?;
+                        Some(encode(read_output_response::Message::Output(output)))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The beginning of a character that nothing follows.
+    fn rest(&mut self) -> Option<Bytes> {
+        let output = self.text.as_mut()?.finish(self.last_time)?;
+        Some(encode(read_output_response::Message::Output(output)))
+    }
+}
+
+fn encode(message: read_output_response::Message) -> Bytes {
+    wire::message(&pb::ReadOutputResponse {
+        message: Some(message),
+    })
+}

@@ -1,0 +1,272 @@
+//! Errors as the API tells them: the one place that builds a `tonic::Status`.
+//! Matches are exhaustive, so that a new error does not compile until it has a
+//! code, a reason and details here. The reasons are API and are listed in the
+//! proto files.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    auth::{self, Unauthenticated},
+    backend,
+    device::Fault,
+    fleet, journal, limits,
+    line::{self, EndReason},
+    name::DeviceId,
+};
+
+/// `ErrorInfo.domain` of every error.
+const DOMAIN: &str = "lineman.v1";
+/// When to try again what was refused for a moment.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Everything a call can end with.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// Fields are wrong; all of them are told.
+    Fields(Vec<Fault>),
+    /// A device's name does not parse.
+    Name {
+        field: &'static str,
+        error: crate::name::Error,
+    },
+    /// The token is not ours or was made for other arguments.
+    PageToken,
+    /// The filter does not parse.
+    Filter(String),
+    /// The etag is not the current one.
+    Etag(DeviceId),
+    /// The fleet refused.
+    Fleet(fleet::Error, DeviceId),
+    /// The line refused.
+    Line(line::Error, DeviceId),
+    /// Stored output could not be read.
+    Journal(journal::Error, DeviceId),
+    /// A watch cannot go on from there.
+    RevisionGone,
+    /// Too many attachments or watches on the server.
+    ServerLimit { what: &'static str, max: usize },
+    /// There is no link for input.
+    NotConnected { device: DeviceId, message: String },
+    /// Somebody else writes.
+    NotWriter {
+        device: DeviceId,
+        writers: Vec<String>,
+    },
+    /// Some input was taken.
+    InputIncomplete { accepted: u64, message: String },
+    /// It is not known who calls.
+    Unauthenticated(Unauthenticated),
+    /// The caller may not do this.
+    Denied(auth::Denied),
+    /// The client broke the protocol.
+    Protocol(String),
+    /// The server stops.
+    Stopping,
+    /// The client's stream failed or was too large.
+    Stream(Status),
+}
+
+impl From<auth::Denied> for Error {
+    fn from(denied: auth::Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Fields(faults) => fields(&faults),
+            Error::Name { field, error } => fields(&[Fault::new(field, error.to_string())]),
+            Error::PageToken => fault(
+                "INVALID_PAGE_TOKEN",
+                Fault::new(
+                    "page_token",
+                    "must be next_page_token of a list with the same filter",
+                ),
+            ),
+            Error::Filter(problem) => fault("INVALID_FILTER", Fault::new("filter", problem)),
+            Error::Etag(id) => {
+                let message = "the etag is not the current one: read the device again and decide";
+                with_resource(Code::Aborted, "ETAG_MISMATCH", message, &id)
+            }
+            Error::Fleet(error, id) => of_fleet(error, &id),
+            Error::Line(error, id) => of_line(error, &id),
+            Error::Journal(error, id) => match error {
+                journal::Error::Stopping => shutting_down(),
+                journal::Error::Io { .. } | journal::Error::Thread(_) => internal(&error, &id),
+            },
+            Error::RevisionGone => {
+                let message = "the revision is no longer known: watch again without one";
+                status(Code::OutOfRange, "REVISION_GONE", message, &[])
+            }
+            Error::ServerLimit { what, max } => {
+                let message = format!("the server has {max} {what} already");
+                quota("ATTACHMENT_LIMIT", &message, what)
+            }
+            Error::NotConnected { device, message } => {
+                let message = format!("{device} is not connected: {message}");
+                let mut details = info("NOT_CONNECTED", &[("device", device.as_str())]);
+                details.set_retry_info(Some(RETRY_DELAY));
+                Status::with_error_details(Code::Unavailable, message, details)
+            }
+            Error::NotWriter { device, writers } => {
+                let message = format!("{device} is written to by {}", writers.join(", "));
+                precondition("NOT_WRITER", &message, &device)
+            }
+            Error::InputIncomplete { accepted, message } => {
+                let accepted_text = accepted.to_string();
+                let message =
+                    format!("{accepted} bytes of input were written, the rest was not: {message}");
+                status(
+                    Code::Aborted,
+                    "INPUT_INCOMPLETE",
+                    &message,
+                    &[("accepted_bytes", &accepted_text)],
+                )
+            }
+            Error::Unauthenticated(error) => status(
+                Code::Unauthenticated,
+                "UNAUTHENTICATED",
+                &error.to_string(),
+                &[],
+            ),
+            Error::Denied(denied) => status(
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                &denied.to_string(),
+                &[],
+            ),
+            Error::Protocol(problem) => fields(&[Fault::new("message", problem)]),
+            Error::Stopping => shutting_down(),
+            Error::Stream(status) => status,
+        }
+    }
+}
+
+fn of_fleet(error: fleet::Error, id: &DeviceId) -> Status {
+    match error {
+        fleet::Error::NotFound => with_resource(
+            Code::NotFound,
+            "DEVICE_NOT_FOUND",
+            &format!("there is no device {id}"),
+            id,
+        ),
+        fleet::Error::Exists => {
+            let message = format!("there is a device {id} already");
+            with_resource(Code::AlreadyExists, "DEVICE_EXISTS", &message, id)
+        }
+        fleet::Error::Changed => Error::Etag(id.clone()).into(),
+        fleet::Error::Limit => quota(
+            "DEVICE_LIMIT",
+            &format!("there are {} devices already", limits::DEVICES_MAX),
+            "devices",
+        ),
+        fleet::Error::Denied(denied) => not_allowed(&denied),
+        fleet::Error::Store(error) => {
+            tracing::error!(device = %id, error = &error as &dyn std::error::Error, "change not stored");
+            let mut details = info("STORE_UNAVAILABLE", &[]);
+            details.set_retry_info(Some(RETRY_DELAY));
+            let message = "the change could not be stored; nothing was changed";
+            Status::with_error_details(Code::Unavailable, message, details)
+        }
+        fleet::Error::Journal(error) => internal(&error, id),
+        fleet::Error::Stopping => shutting_down(),
+    }
+}
+
+fn of_line(error: line::Error, id: &DeviceId) -> Status {
+    match error {
+        line::Error::Ended(EndReason::ShuttingDown) => shutting_down(),
+        line::Error::Ended(EndReason::DeviceDeleted) => of_fleet(fleet::Error::NotFound, id),
+        line::Error::Ended(EndReason::Failed) => internal(&error, id),
+        line::Error::AttachmentLimit => quota("ATTACHMENT_LIMIT", &error.to_string(), id.as_str()),
+        line::Error::SharingDisabled => precondition("SHARING_DISABLED", &error.to_string(), id),
+    }
+}
+
+fn not_allowed(denied: &backend::Denied) -> Status {
+    status(
+        Code::PermissionDenied,
+        "NOT_ALLOWED_HERE",
+        &denied.to_string(),
+        &[],
+    )
+}
+
+fn shutting_down() -> Status {
+    let mut details = info("SHUTTING_DOWN", &[]);
+    details.set_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::Unavailable, "the server stops", details)
+}
+
+/// Our fault: the caller gets a number, the log the cause under the same number.
+fn internal(error: &dyn std::error::Error, id: &DeviceId) -> Status {
+    let incident = format!("{:08x}", fastrand::u32(..));
+    let mut causes = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push_str(": ");
+        causes.push_str(&error.to_string());
+        cause = error.source();
+    }
+    tracing::error!(device = %id, incident, error = causes, "internal error");
+    let message = format!("the server failed inside; its log has incident {incident}");
+    status(
+        Code::Internal,
+        "INTERNAL",
+        &message,
+        &[("incident", &incident)],
+    )
+}
+
+fn fields(faults: &[Fault]) -> Status {
+    let message = match faults {
+        [one] => format!("{}: {}", one.field, one.problem),
+        more => format!("{} fields are wrong", more.len()),
+    };
+    let mut details = info("INVALID_FIELDS", &[]);
+    for fault in faults {
+        details.add_bad_request_violation(fault.field.as_str(), fault.problem.as_str());
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn fault(reason: &str, fault: Fault) -> Status {
+    let message = format!("{}: {}", fault.field, fault.problem);
+    let mut details = info(reason, &[]);
+    details.add_bad_request_violation(fault.field, fault.problem);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn with_resource(code: Code, reason: &str, message: &str, id: &DeviceId) -> Status {
+    let mut details = info(reason, &[]);
+    details.set_resource_info("lineman.v1/Device", id.resource_name(), "", message);
+    Status::with_error_details(code, message, details)
+}
+
+fn precondition(reason: &str, message: &str, id: &DeviceId) -> Status {
+    let mut details = info(reason, &[]);
+    details.add_precondition_failure_violation(reason, id.resource_name(), message);
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+fn quota(reason: &str, message: &str, subject: &str) -> Status {
+    let mut details = info(reason, &[]);
+    details.add_quota_failure_violation(subject, message);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+fn status(code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) -> Status {
+    Status::with_error_details(code, message, info(reason, metadata))
+}
+
+fn info(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
+    let metadata: HashMap<String, String> = metadata
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}

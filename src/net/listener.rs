@@ -1,0 +1,133 @@
+//! The accept loop: takes connections while there are places, turns the rest
+//! away at once, and survives running out of file descriptors.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::connection::{Places, Shared, serve};
+use crate::{limits, telemetry::Metrics};
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens. Port 0 is any free one.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A running accept loop and its connections.
+#[derive(Debug)]
+pub struct Server {
+    accepting: CancellationToken,
+    stop: CancellationToken,
+    connections: TaskTracker,
+}
+
+impl Server {
+    /// Begins to serve `router` on `listener`.
+    pub fn start(
+        listener: Listener,
+        router: Router,
+        tls: Arc<ServerConfig>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (accepting, stop) = (CancellationToken::new(), CancellationToken::new());
+        let connections = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            router,
+            acceptor: TlsAcceptor::from(tls),
+            metrics,
+            stop: stop.clone(),
+        });
+        let server = Self { accepting: accepting.clone(), stop, connections: connections.clone() };
+        let accept = Accept {
+            shared,
+            tasks: connections.clone(),
+            places: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
+            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES_MAX)),
+        };
+        connections.spawn(async move {
+            tokio::select! {
+                () = accepting.cancelled() => {}
+                () = accept.run(&listener.socket) => {}
+            }
+        });
+        server
+    }
+
+    /// Takes no more connections; those that are open go on.
+    pub fn stop_accepting(&self) {
+        self.accepting.cancel();
+    }
+
+    /// Ends the connections: each call may finish, until `patience` is over.
+    /// Returns whether all did.
+    pub async fn drain(self, patience: Duration) -> bool {
+        self.stop_accepting();
+        self.stop.cancel();
+        self.connections.close();
+        timeout(patience, self.connections.wait()).await.is_ok()
+    }
+}
+
+struct Accept {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Accept {
+    async fn run(&self, socket: &TcpListener) {
+        loop {
+            match socket.accept().await {
+                Ok((stream, peer)) => self.take(stream, peer),
+                Err(error) => {
+                    self.shared.metrics.accept_errors.inc();
+                    tracing::warn!(%error, "cannot accept a connection");
+                    // Out of file descriptors: others must end first.
+                    sleep(limits::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let metrics = &self.shared.metrics;
+        let Ok(connection) = self.places.clone().try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            tracing::warn!(%peer, "turned away: there are {} connections", limits::CONNECTIONS_MAX);
+            return;
+        };
+        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
+            metrics.handshakes_refused.inc();
+            tracing::warn!(%peer, "turned away: {} handshakes are in progress", limits::HANDSHAKES_MAX);
+            return;
+        };
+        metrics.connections_accepted.inc();
+        let places = Places { connection, handshake };
+        self.tasks.spawn(serve(self.shared.clone(), stream, peer, places));
+    }
+}
