@@ -82,7 +82,8 @@ Examples:
   lineman attach node7
   lineman attach node7 --tail 100 --mode observe
   lineman attach node7 --from 10m
-  echo 'uname -a' | lineman attach node7 --exit-on-eof"
+  lineman attach node7 --mode wait --exit-on-eof < script.txt
+  lineman attach node7 < /dev/null >> node7.log"
 );
 
 page!(

@@ -11,17 +11,26 @@
 //! left as it was found on every way out (`attach::terminal`).
 
 mod apply;
+mod attach;
 mod change;
 mod connect;
 pub mod context;
+mod cursor;
 mod describe;
+mod display;
 mod exit;
 mod get;
 mod help;
 mod json;
+mod logs;
+mod position;
+mod retry;
 mod select;
+mod send;
+mod source;
 mod table;
 mod text;
+mod watch;
 
 use std::{
     io::{self, Write as _},
@@ -124,6 +133,23 @@ pub enum Command {
     /// The journal stays readable, and attachments stay and see the state.
     #[command(after_long_help = exit::HELP)]
     Stop(change::ChangeArgs),
+    /// Attach to a device: its output comes, what is typed goes
+    ///
+    /// Shows a device's output on standard output and sends it what is typed, as
+    /// if the terminal were connected to it. Any number of people and programs
+    /// can be attached at once; one of them writes, unless the device allows
+    /// sharing. Output is a log: attaching can begin anywhere in it.
+    #[command(after_long_help = help::attach())]
+    Attach(attach::AttachArgs),
+    /// Print the output of a device, from the past or as it comes
+    #[command(after_long_help = help::logs())]
+    Logs(logs::LogsArgs),
+    /// Send input to a device, without attaching
+    #[command(after_long_help = help::send())]
+    Send(send::SendArgs),
+    /// Follow the state of devices, one line for each change
+    #[command(after_long_help = help::watch())]
+    Watch(watch::WatchArgs),
 }
 
 /// Runs a command to its end and tells how it went. The TLS provider must have
@@ -157,6 +183,10 @@ async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
         Command::Delete(args) => change::run(&server, Verb::Delete, args).await?,
         Command::Start(args) => change::run(&server, Verb::Start, args).await?,
         Command::Stop(args) => change::run(&server, Verb::Stop, args).await?,
+        Command::Attach(args) => return attach::run(&server, args).await,
+        Command::Logs(args) => logs::run(&server, args).await?,
+        Command::Send(args) => send::run(&server, args).await?,
+        Command::Watch(args) => watch::run(&server, args).await?,
     }
     Ok(Exit::Done)
 }
