@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::text::bytes;
 use crate::pb::{
     JournalPosition,
     journal_position::{At, Edge},
@@ -129,10 +130,12 @@ impl Cursor {
 
 /// How a hole is told; `None` if there is none.
 pub(super) fn told(gap: &Range<u64>) -> Option<String> {
-    let bytes = gap.end.checked_sub(gap.start).filter(|bytes| *bytes > 0)?;
+    let lost = gap.end.checked_sub(gap.start).filter(|lost| *lost > 0)?;
     Some(format!(
-        "{bytes} bytes of output lost (offsets {} to {})",
-        gap.start, gap.end
+        "{} of output lost (offsets {} to {})",
+        bytes(lost),
+        gap.start,
+        gap.end
     ))
 }
 

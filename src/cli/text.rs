@@ -53,6 +53,14 @@ pub(super) fn age(since: Option<Timestamp>, now: SystemTime) -> String {
     }
 }
 
+/// A number of bytes, as it is said.
+pub(super) fn bytes(number: u64) -> String {
+    match number {
+        1 => "1 byte".to_owned(),
+        _ => format!("{number} bytes"),
+    }
+}
+
 /// The string, or a dash for an empty one.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() {

@@ -31,6 +31,7 @@ use crate::{
         exit::{Exit, Failure},
         retry::{Backoff, Verdict},
         source::{Kind, Source},
+        text::bytes,
     },
     pb::{
         Ack, AttachRequest, AttachResponse, AttachStart, attach_request::Message, attach_response,
@@ -153,14 +154,17 @@ impl Drive {
             End::Detached => {
                 let held = self.session.input.held_bytes();
                 if held > 0 {
-                    let text = format!("the last {held} bytes of input may not have arrived");
+                    let text = format!(
+                        "the last {} of input may not have arrived",
+                        bytes(held as u64)
+                    );
                     self.display.notice(text);
                 }
                 self.display.notice("detached");
                 (Ok(Exit::Done), Drain::Briefly)
             }
             End::InputEnded if uncertain > 0 => {
-                let message = format!("{uncertain} bytes of input may not have arrived");
+                let message = format!("{} of input may not have arrived", bytes(uncertain));
                 (Err(Failure::new(Exit::WrongState, message)), Drain::Fully)
             }
             End::InputEnded => {

@@ -209,7 +209,9 @@ impl Outgoing {
         };
         let until = now + wait;
         // Messages on their way are refused too; they do not postpone.
-        self.pause.get_or_insert(Pause { refusal, until });
+        if self.pause.is_none_or(|pause| pause.until <= now) {
+            self.pause = Some(Pause { refusal, until });
+        }
     }
 
     /// The writers or the link changed: what was refused may be taken now.
@@ -321,6 +323,8 @@ mod tests {
         assert!(!keys.is_ready(now));
         let later = keys.wake_at().unwrap();
         assert_eq!(sent(&mut keys, later), [(3, Bytes::from_static(b"def"))]);
+        keys.on_ack(&ack(3, 3, Refusal::QueueFull), later);
+        assert!(!keys.is_ready(later), "each refusal makes it wait");
     }
 
     #[test]
@@ -384,11 +388,14 @@ mod tests {
     }
 
     proptest! {
+        // A case is thousands of messages.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// Against a server that takes at random and refuses what does not fit,
         /// every byte arrives once and in order.
         #[test]
         fn a_paste_arrives_whole(
-            paste in proptest::collection::vec(any::<u8>(), 1..100_000),
+            paste in proptest::collection::vec(any::<u8>(), 1..50_000),
             takes in proptest::collection::vec(100_usize..20_000, 1..20),
         ) {
             let mut now = Instant::now();

@@ -20,7 +20,7 @@ use crate::{
         cursor::{Begun, Cursor, told},
         exit::{Exit, Failure},
         position::Place,
-        text::{plain, state},
+        text::{bytes, plain, state},
     },
     name::DeviceId,
     pb::{
@@ -151,11 +151,13 @@ impl Session {
         self.told_dropped = false;
         notice(effects, "connection lost; trying again".to_owned());
         if uncertain > 0 {
-            let bytes = format!("the last {uncertain} bytes of input may not have arrived");
-            notice(effects, format!("{bytes}; they are not sent again"));
+            let uncertain = bytes(uncertain);
+            let text =
+                format!("the last {uncertain} of input may not have arrived; not sent again");
+            notice(effects, text);
         }
         if unsent > 0 {
-            notice(effects, format!("{unsent} bytes of input were not sent"));
+            notice(effects, format!("{} of input not sent", bytes(unsent)));
         }
     }
 
@@ -211,9 +213,13 @@ impl Session {
                 return Flow::Reattach;
             }
             Begun::First => {
+                let mine = writer.as_ref().filter(|writer| writer.is_me);
                 if let Some(hint) = &self.plan.hint {
-                    notice(effects, format!("attached to {device}; {hint}"));
+                    let role = mine.map_or("", |_| " as writer");
+                    notice(effects, format!("attached to {device}{role}; {hint}"));
                 }
+                // Whoever asked to write and may needs no second line.
+                self.writer = mine.cloned().unwrap_or_default();
             }
             Begun::Resumed { offset } => notice(effects, format!("resumed at offset {offset}")),
             Begun::Shortened { expected, offset } => notice(
@@ -422,10 +428,7 @@ mod tests {
         let start = session.start(WantsInput::Yes);
         assert_eq!(start.from.unwrap().at, Some(At::Edge(Edge::Now.into())));
         assert_eq!(start.mode(), AttachMode::Write);
-        assert_eq!(
-            said(&mut session, started("u", 10, 10)).1,
-            "[you may write]"
-        );
+        assert_eq!(said(&mut session, started("u", 10, 10)).1, "");
         assert_eq!(said(&mut session, output(10, b"abc")).1, "abc");
         let mut effects = Vec::new();
         session.on_lost(&mut effects);
@@ -482,7 +485,7 @@ mod tests {
         assert_eq!(
             text(effects),
             "[connection lost; trying again][the last 7 bytes of input may not have arrived; \
-             they are not sent again][1 bytes of input were not sent]"
+             not sent again][1 byte of input not sent]"
         );
     }
 
