@@ -5,12 +5,17 @@
 pub mod api;
 pub mod auth;
 pub mod backend;
+pub mod cli;
+pub mod config;
 pub mod device;
 pub mod fleet;
 pub mod journal;
 pub mod limits;
 pub mod line;
 pub mod name;
+pub mod net;
 pub mod pb;
+pub mod serve;
+pub mod server;
 pub mod store;
 pub mod telemetry;

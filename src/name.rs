@@ -38,9 +38,7 @@ pub enum Error {
 impl DeviceId {
     /// Parses `devices/{device}`.
     pub fn from_resource_name(name: &str) -> Result<Self, Error> {
-        name.strip_prefix(COLLECTION)
-            .ok_or(Error::NoCollection)?
-            .parse()
+        name.strip_prefix(COLLECTION).ok_or(Error::NoCollection)?.parse()
     }
 
     /// The id alone.
@@ -100,9 +98,7 @@ mod tests {
 
     #[test]
     fn refuses_what_could_leave_a_folder_or_confuse_a_reader() {
-        for bad in [
-            "", ".", "..", "a/b", "../x", "-a", "a-", "A", "ä", "a b", "a\0", ".hidden",
-        ] {
+        for bad in ["", ".", "..", "a/b", "../x", "-a", "a-", "A", "ä", "a b", "a\0", ".hidden"] {
             assert!(bad.parse::<DeviceId>().is_err(), "{bad:?}");
         }
         assert_eq!("x".repeat(64).parse::<DeviceId>(), Err(Error::TooLong(64)));
@@ -112,10 +108,7 @@ mod tests {
     fn resource_names_go_both_ways() {
         let id = DeviceId::from_resource_name("devices/node7").unwrap();
         assert_eq!(id.resource_name(), "devices/node7");
-        assert_eq!(
-            DeviceId::from_resource_name("node7"),
-            Err(Error::NoCollection)
-        );
+        assert_eq!(DeviceId::from_resource_name("node7"), Err(Error::NoCollection));
         assert_eq!(DeviceId::from_resource_name("devices/"), Err(Error::Empty));
     }
 }

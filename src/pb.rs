@@ -6,7 +6,6 @@
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::wildcard_enum_match_arm,
     reason = "generated code"
 )]
 

@@ -105,19 +105,24 @@ impl Server {
                 let sockets_dir = state_dir.join("sockets");
                 make_private_dir(&sockets_dir)?;
                 let store = Redb::open(&state_dir.join("devices.redb"))?;
-                let journal = journal::Config {
-                    dir: state_dir.join("journal"),
-                    framer: api::output_header,
-                };
+                let journal =
+                    journal::Config { dir: state_dir.join("journal"), framer: api::output_header };
                 let journals = Arc::new(Root::open(journal, metrics.clone())?);
                 let environment =
                     Environment { allow: Arc::new(allow), sockets_dir: state_dir.join("notes") };
-                let (fleet, thread) =
-                    Fleet::open(Box::new(store), journals.clone(), environment, metrics, stop, tasks)?;
+                let (fleet, thread) = Fleet::open(
+                    Box::new(store),
+                    journals.clone(),
+                    environment,
+                    metrics,
+                    stop,
+                    tasks,
+                )?;
                 Ok::<_, Error>((fleet, thread, journals))
             }
         };
-        let (fleet, store, journals) = spawn_blocking(opening).await.map_err(|_| Error::GivenUp)??;
+        let (fleet, store, journals) =
+            spawn_blocking(opening).await.map_err(|_| Error::GivenUp)??;
         let auth = Arc::new(Auth::new(config.tokens));
         let api = Api::new(fleet, auth, metrics.clone(), stop.clone(), tasks.clone())?;
         let (router, health) = api::router(api)?;
@@ -143,7 +148,10 @@ impl Server {
         self.net.stop_accepting();
         self.stop.cancel();
         if !self.net.drain(limits::DRAIN_TIMEOUT).await {
-            tracing::warn!("connections were cut: they did not end within {:?}", limits::DRAIN_TIMEOUT);
+            tracing::warn!(
+                "connections were cut: they did not end within {:?}",
+                limits::DRAIN_TIMEOUT
+            );
         }
         self.tasks.close();
         if timeout(limits::DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     auth::Action,
-    device::{Fault, LinkStatus},
+    device::{Fault, LinkStatus, State},
     journal::{Cursor, Item, Position},
     limits,
     line::{self, Attachment, EndReason, Mode, Progress, Refusal, Writers},
@@ -45,18 +45,10 @@ pub(super) fn serve(
     extensions: http::Extensions,
     requests: Streaming<pb::AttachRequest>,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send {
-    let call = Call::New {
-        api,
-        extensions,
-        requests,
-    };
+    let call = Call::New { api, extensions, requests };
     try_unfold(call, |call| async move {
         match call {
-            Call::New {
-                api,
-                extensions,
-                mut requests,
-            } => {
+            Call::New { api, extensions, mut requests } => {
                 // Headers have gone out already: clients that wait for them
                 // before they send `start` are not kept waiting.
                 let start = first(&mut requests).await?;
@@ -72,12 +64,9 @@ pub(super) fn serve(
 }
 
 /// A call before and after its `start`.
+#[expect(clippy::large_enum_variant, reason = "the large one lives for one message")]
 enum Call {
-    New {
-        api: Api,
-        extensions: http::Extensions,
-        requests: Streaming<pb::AttachRequest>,
-    },
+    New { api: Api, extensions: http::Extensions, requests: Streaming<pb::AttachRequest> },
     Running(Box<Running>),
 }
 
@@ -108,10 +97,7 @@ struct Running {
 async fn first(requests: &mut Streaming<pb::AttachRequest>) -> Result<pb::AttachStart, Status> {
     let message = timeout(limits::START_TIMEOUT, requests.message()).await;
     let message = message.map_err(|_| {
-        Error::Protocol(format!(
-            "start must come within {:?}",
-            limits::START_TIMEOUT
-        ))
+        Error::Protocol(format!("start must come within {:?}", limits::START_TIMEOUT))
     })?;
     match message?.and_then(|request| request.message) {
         Some(attach_request::Message::Start(start)) => Ok(start),
@@ -142,11 +128,7 @@ impl Running {
             );
             return Err(Error::Fields(vec![Fault::new("start.client", problem)]));
         }
-        let entry = api
-            .inner
-            .fleet
-            .get(&id)
-            .map_err(|error| Error::Fleet(error, id.clone()))?;
+        let entry = api.inner.fleet.get(&id).map_err(|error| Error::Fleet(error, id.clone()))?;
         let permit = api.attachment_permit()?;
         let name = caller.name(&start.client);
         let attachment = entry.line.attach(name.clone(), mode).await;
@@ -250,18 +232,9 @@ impl Running {
         if let Some(error) = self.found.take() {
             return Err(error.into());
         }
-        if let Some(progress) = self
-            .attachment
-            .input_progress()
-            .take_if_changed(self.progress)
-        {
-            self.progress = Progress {
-                refusal: None,
-                ..progress
-            };
-            return Ok(Some(attach_response::Message::InputAck(input_ack(
-                progress,
-            ))));
+        if let Some(progress) = self.attachment.input_progress().take_if_changed(self.progress) {
+            self.progress = Progress { refusal: None, ..progress };
+            return Ok(Some(attach_response::Message::InputAck(input_ack(progress))));
         }
         if self.status.has_changed().unwrap_or(false) {
             let state = link_state(&self.status.borrow_and_update());
@@ -403,9 +376,9 @@ impl Reader {
                 self.acknowledge.send_replace(ack.offset);
                 Ok(())
             }
-            Some(attach_request::Message::Start(_)) => Err(Error::Protocol(
-                "start must be the first message only".into(),
-            )),
+            Some(attach_request::Message::Start(_)) => {
+                Err(Error::Protocol("start must be the first message only".into()))
+            }
             // A kind that a newer client knows.
             None => Ok(()),
         }
@@ -445,17 +418,10 @@ impl Reader {
 impl Api {
     /// Room for one more attachment or read.
     pub(super) fn attachment_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        self.inner
-            .attachments
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| {
-                self.inner.metrics.attachments_refused.inc();
-                Error::ServerLimit {
-                    what: "attachments",
-                    max: limits::ATTACHMENTS_MAX,
-                }
-            })
+        self.inner.attachments.clone().try_acquire_owned().map_err(|_| {
+            self.inner.metrics.attachments_refused.inc();
+            Error::ServerLimit { what: "attachments", max: limits::ATTACHMENTS_MAX }
+        })
     }
 
     /// Whether a caller may ask for a mode.
@@ -511,10 +477,7 @@ pub(super) fn check_input(field: &str, len: usize) -> Result<(), Error> {
     if len <= limits::INPUT_MESSAGE_BYTES_MAX {
         return Ok(());
     }
-    let problem = format!(
-        "must be at most {} bytes, not {len}",
-        limits::INPUT_MESSAGE_BYTES_MAX
-    );
+    let problem = format!("must be at most {} bytes, not {len}", limits::INPUT_MESSAGE_BYTES_MAX);
     Err(Error::Fields(vec![Fault::new(field, problem)]))
 }
 
@@ -524,17 +487,14 @@ fn unknown(field: &str, value: i32) -> Error {
 }
 
 fn encode(message: attach_response::Message) -> Bytes {
-    wire::message(&pb::AttachResponse {
-        message: Some(message),
-    })
+    wire::message(&pb::AttachResponse { message: Some(message) })
 }
 
 fn link_state(status: &LinkStatus) -> pb::LinkState {
     let message = match status.state {
-        crate::device::State::Backoff => status
-            .last_error
-            .as_ref()
-            .map(|error| error.message.clone()),
+        crate::device::State::Backoff => {
+            status.last_error.as_ref().map(|error| error.message.clone())
+        }
         _ => None,
     };
     pb::LinkState {

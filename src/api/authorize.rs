@@ -59,13 +59,10 @@ impl Api {
         action: Action,
         device: Option<&DeviceId>,
     ) -> Result<(), Error> {
-        self.inner
-            .auth
-            .authorize(&caller.identity, action, device)
-            .map_err(|denied| {
-                self.inner.metrics.permission_denied.inc();
-                Error::Denied(denied)
-            })
+        self.inner.auth.authorize(&caller.identity, action, device).map_err(|denied| {
+            self.inner.metrics.permission_denied.inc();
+            Error::Denied(denied)
+        })
     }
 }
 

@@ -22,13 +22,9 @@ struct FramesBody<S> {
 pub(super) fn response(
     frames: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
 ) -> Response<tonic::body::Body> {
-    let body = FramesBody {
-        frames: Some(Box::pin(frames)),
-    };
+    let body = FramesBody { frames: Some(Box::pin(frames)) };
     let mut response = Response::new(tonic::body::Body::new(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 

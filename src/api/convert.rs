@@ -19,10 +19,7 @@ use crate::{
 
 /// A device as it is now.
 pub(super) fn device(entry: &Entry) -> pb::Device {
-    pb::Device {
-        status: Some(status(&entry.line.status())),
-        ..stored(&entry.device)
-    }
+    pb::Device { status: Some(status(&entry.line.status())), ..stored(&entry.device) }
 }
 
 /// A device without what is seen of it.
@@ -137,13 +134,9 @@ fn conditions(status: &DeviceStatus) -> Vec<pb::Condition> {
         State::Stopped => ("Stopped", String::new()),
         State::Opening => ("Opening", String::new()),
         State::Listening => ("NoFarSide", String::new()),
-        State::Backoff => (
-            "LinkLost",
-            link.last_error
-                .as_ref()
-                .map(|e| e.message.clone())
-                .unwrap_or_default(),
-        ),
+        State::Backoff => {
+            ("LinkLost", link.last_error.as_ref().map(|e| e.message.clone()).unwrap_or_default())
+        }
         State::Failed => ("InternalError", String::new()),
     };
     let condition =
@@ -162,13 +155,7 @@ fn conditions(status: &DeviceStatus) -> Vec<pb::Condition> {
     let (degraded_reason, degraded_message) =
         degraded.holds.clone().unwrap_or(("OnDisk", String::new()));
     vec![
-        condition(
-            "Connected",
-            connected,
-            reason,
-            message,
-            Some(link.connected_changed),
-        ),
+        condition("Connected", connected, reason, message, Some(link.connected_changed)),
         condition(
             "JournalDegraded",
             degraded.holds.is_some(),
@@ -217,28 +204,19 @@ pub(super) fn parse_spec(
     };
     let retention = spec.journal.map_or(0, |journal| journal.retention_bytes);
     let Some(host_interface) = parse_host_interface(spec, &mut faults) else {
-        faults.push(Fault::new(
-            "spec",
-            "must have a host interface: one of pty, tcp, unix",
-        ));
+        faults.push(Fault::new("spec", "must have a host interface: one of pty, tcp, unix"));
         return Err(faults);
     };
     let spec = DeviceSpec {
         description: spec.description.clone(),
         run_state,
         host_interface,
-        journal: JournalSpec {
-            retention_bytes: (retention != 0).then_some(retention),
-        },
+        journal: JournalSpec { retention_bytes: (retention != 0).then_some(retention) },
         input: InputSpec { sharing },
         reconnect,
     };
     faults.extend(device::validate(&spec, labels));
-    if faults.is_empty() {
-        Ok(spec)
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 
 fn parse_host_interface(spec: &pb::DeviceSpec, faults: &mut Vec<Fault>) -> Option<HostInterface> {
@@ -295,8 +273,5 @@ fn duration(
 }
 
 fn unknown_value(field: &str, value: i32) -> Fault {
-    Fault::new(
-        field,
-        format!("{value} is not a value that this server knows"),
-    )
+    Fault::new(field, format!("{value} is not a value that this server knows"))
 }

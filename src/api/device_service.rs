@@ -28,10 +28,7 @@ impl DeviceService for Api {
         request: Request<pb::CreateDeviceRequest>,
     ) -> Result<Response<pb::Device>, Status> {
         let id = request.get_ref().device_id.parse::<DeviceId>();
-        let id = id.map_err(|error| Error::Name {
-            field: "device_id",
-            error,
-        })?;
+        let id = id.map_err(|error| Error::Name { field: "device_id", error })?;
         self.authorize(request.extensions(), Action::Create, Some(&id))?;
         let request = request.into_inner();
         let new = parse_create(id.clone(), &request)?;
@@ -72,32 +69,21 @@ impl DeviceService for Api {
         let after =
             page::after(&request.page_token, &request.filter).map_err(|_| Error::PageToken)?;
         // One more than asked for tells whether there is a next page.
-        let mut entries = self
-            .inner
-            .fleet
-            .list(after.as_ref(), size + 1, |e| filter.selects(e));
+        let mut entries = self.inner.fleet.list(after.as_ref(), size + 1, |e| filter.selects(e));
         let more = entries.len() > size;
         entries.truncate(size);
         let last = entries.last().filter(|_| more);
-        let next_page_token = last
-            .map(|last| page::token(&last.device.id, &request.filter))
-            .unwrap_or_default();
+        let next_page_token =
+            last.map(|last| page::token(&last.device.id, &request.filter)).unwrap_or_default();
         let devices = entries.iter().map(convert::device).collect();
-        Ok(Response::new(pb::ListDevicesResponse {
-            devices,
-            next_page_token,
-        }))
+        Ok(Response::new(pb::ListDevicesResponse { devices, next_page_token }))
     }
 
     async fn update_device(
         &self,
         request: Request<pb::UpdateDeviceRequest>,
     ) -> Result<Response<pb::Device>, Status> {
-        let name = request
-            .get_ref()
-            .device
-            .as_ref()
-            .map_or("", |device| device.name.as_str());
+        let name = request.get_ref().device.as_ref().map_or("", |device| device.name.as_str());
         let id = device_id("device.name", name)?;
         self.authorize(request.extensions(), Action::Update, Some(&id))?;
         let request = request.into_inner();
@@ -119,9 +105,7 @@ impl DeviceService for Api {
             check_etag(&entry, &incoming.etag)?;
             return Ok(Response::new(convert::stored(&change(&entry.device)?)));
         }
-        let entry = self
-            .change(&id, &incoming.etag, Urgency::Usual, change)
-            .await?;
+        let entry = self.change(&id, &incoming.etag, Urgency::Usual, change).await?;
         Ok(Response::new(convert::device(&entry)))
     }
 
@@ -138,9 +122,7 @@ impl DeviceService for Api {
             match self.inner.fleet.delete(&id, entry.device.revision).await {
                 Err(fleet::Error::Changed) if etag.is_empty() && last > 0 => {}
                 result => {
-                    return Ok(Response::new(
-                        result.map_err(|error| Error::Fleet(error, id))?,
-                    ));
+                    return Ok(Response::new(result.map_err(|error| Error::Fleet(error, id))?));
                 }
             }
         }
@@ -167,9 +149,7 @@ impl DeviceService for Api {
         let id = device_id("name", &request.get_ref().name)?;
         self.authorize(request.extensions(), Action::Update, Some(&id))?;
         let change = |current: &Device| Ok(current.with_run_state(RunState::Running));
-        let entry = self
-            .change(&id, &request.get_ref().etag, Urgency::Now, change)
-            .await?;
+        let entry = self.change(&id, &request.get_ref().etag, Urgency::Now, change).await?;
         Ok(Response::new(convert::device(&entry)))
     }
 
@@ -180,19 +160,14 @@ impl DeviceService for Api {
         let id = device_id("name", &request.get_ref().name)?;
         self.authorize(request.extensions(), Action::Update, Some(&id))?;
         let change = |current: &Device| Ok(current.with_run_state(RunState::Stopped));
-        let entry = self
-            .change(&id, &request.get_ref().etag, Urgency::Usual, change)
-            .await?;
+        let entry = self.change(&id, &request.get_ref().etag, Urgency::Usual, change).await?;
         Ok(Response::new(convert::device(&entry)))
     }
 }
 
 impl Api {
     fn entry(&self, id: &DeviceId) -> Result<Entry, Error> {
-        self.inner
-            .fleet
-            .get(id)
-            .map_err(|error| Error::Fleet(error, id.clone()))
+        self.inner.fleet.get(id).map_err(|error| Error::Fleet(error, id.clone()))
     }
 
     /// Changes a device. Without an etag it is tried again when somebody else
@@ -278,11 +253,7 @@ fn preview(new: NewDevice) -> pb::Device {
         revision: 0,
         create_request_id: String::new(),
     };
-    pb::Device {
-        uid: String::new(),
-        etag: String::new(),
-        ..convert::stored(&device)
-    }
+    pb::Device { uid: String::new(), etag: String::new(), ..convert::stored(&device) }
 }
 
 fn check_etag(entry: &Entry, etag: &str) -> Result<(), Error> {
@@ -295,10 +266,7 @@ fn check_etag(entry: &Entry, etag: &str) -> Result<(), Error> {
 
 fn parse_filter(filter: &str) -> Result<Filter, Error> {
     if filter.len() > limits::FILTER_BYTES_MAX {
-        return Err(Error::Filter(format!(
-            "must be at most {} bytes",
-            limits::FILTER_BYTES_MAX
-        )));
+        return Err(Error::Filter(format!("must be at most {} bytes", limits::FILTER_BYTES_MAX)));
     }
     Filter::parse(filter).map_err(Error::Filter)
 }

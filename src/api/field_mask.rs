@@ -46,11 +46,7 @@ pub(super) fn apply(
             faults.push(Fault::new("update_mask", format!("{path:?} {problem}")));
         }
     }
-    if faults.is_empty() {
-        Ok(schema.generated(&target))
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(schema.generated(&target)) } else { Err(faults) }
 }
 
 fn no_such_field(path: &str) -> String {
@@ -71,12 +67,7 @@ fn present_paths(message: &DynamicMessage, name: &str, path: &str, paths: &mut V
         if inner.descriptor().package_name() == message.descriptor().package_name() {
             let fields: Vec<_> = inner.descriptor().fields().collect();
             for field in fields {
-                present_paths(
-                    inner,
-                    field.name(),
-                    &format!("{path}.{}", field.name()),
-                    paths,
-                );
+                present_paths(inner, field.name(), &format!("{path}.{}", field.name()), paths);
             }
         }
         // An empty message is present all the same, such as `pty: {}`.
@@ -112,10 +103,7 @@ fn copy(
     if field.is_map() {
         // A label's key may itself contain dots.
         let key = MapKey::String(rest.join("."));
-        let value = source
-            .get_field(&field)
-            .as_map()
-            .and_then(|map| map.get(&key).cloned());
+        let value = source.get_field(&field).as_map().and_then(|map| map.get(&key).cloned());
         if let Some(map) = target.get_field_mut(&field).as_map_mut() {
             match value {
                 Some(value) => drop(map.insert(key, value)),
@@ -133,14 +121,11 @@ fn copy(
         let Some(descriptor) = kind.as_message() else {
             return Err(format!("is not a field: {name:?} has no fields"));
         };
-        target.set_field(
-            &field,
-            Value::Message(DynamicMessage::new(descriptor.clone())),
-        );
+        target.set_field(&field, Value::Message(DynamicMessage::new(descriptor.clone())));
     }
-    match target.get_field_mut(&field) {
-        Value::Message(message) => copy(message, &inner, rest),
-        _ => Err(format!("is not a field: {name:?} has no fields")),
+    match target.get_field_mut(&field).as_message_mut() {
+        Some(message) => copy(message, &inner, rest),
+        None => Err(format!("is not a field: {name:?} has no fields")),
     }
 }
 
@@ -160,9 +145,7 @@ mod tests {
                     host: "h".into(),
                     port: 7,
                 })),
-                journal: Some(pb::JournalSpec {
-                    retention_bytes: 1 << 20,
-                }),
+                journal: Some(pb::JournalSpec { retention_bytes: 1 << 20 }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -170,9 +153,7 @@ mod tests {
     }
 
     fn apply_paths(incoming: &pb::Device, paths: &[&str]) -> Result<pb::Device, Vec<Fault>> {
-        let mask = prost_types::FieldMask {
-            paths: paths.iter().map(|p| (*p).into()).collect(),
-        };
+        let mask = prost_types::FieldMask { paths: paths.iter().map(|p| (*p).into()).collect() };
         apply(&Schema::new().unwrap(), &device(), incoming, Some(&mask))
     }
 
@@ -187,23 +168,14 @@ mod tests {
         // Named and absent: cleared.
         let updated =
             apply_paths(&pb::Device::default(), &["spec.journal.retention_bytes"]).unwrap();
-        assert_eq!(
-            updated.spec.unwrap().journal,
-            Some(pb::JournalSpec { retention_bytes: 0 })
-        );
+        assert_eq!(updated.spec.unwrap().journal, Some(pb::JournalSpec { retention_bytes: 0 }));
     }
 
     #[test]
     fn one_host_interface_takes_the_place_of_another() {
         let pty = HostInterface::Pty(pb::PtyHostInterface {});
-        let spec = pb::DeviceSpec {
-            host_interface: Some(pty.clone()),
-            ..Default::default()
-        };
-        let incoming = pb::Device {
-            spec: Some(spec),
-            ..Default::default()
-        };
+        let spec = pb::DeviceSpec { host_interface: Some(pty.clone()), ..Default::default() };
+        let incoming = pb::Device { spec: Some(spec), ..Default::default() };
         for mask in [&["spec.pty"][..], &[]] {
             let updated = apply_paths(&incoming, mask).unwrap().spec.unwrap();
             assert_eq!(updated.host_interface, Some(pty.clone()));
@@ -213,15 +185,10 @@ mod tests {
 
     #[test]
     fn labels_are_set_one_by_one_or_all() {
-        let incoming = pb::Device {
-            labels: [("x".into(), "y".into())].into(),
-            ..Default::default()
-        };
+        let incoming =
+            pb::Device { labels: [("x".into(), "y".into())].into(), ..Default::default() };
         let updated = apply_paths(&incoming, &["labels.x", "labels.a.b", "labels.none"]).unwrap();
-        assert_eq!(
-            updated.labels,
-            [("rack".into(), "1".into()), ("x".into(), "y".into())].into()
-        );
+        assert_eq!(updated.labels, [("rack".into(), "1".into()), ("x".into(), "y".into())].into());
         let updated = apply_paths(&incoming, &["labels"]).unwrap();
         assert_eq!(updated.labels, incoming.labels);
     }
@@ -229,13 +196,7 @@ mod tests {
     #[test]
     fn a_star_replaces_what_callers_set() {
         let updated = apply_paths(&pb::Device::default(), &["*"]).unwrap();
-        assert_eq!(
-            updated,
-            pb::Device {
-                name: "devices/a".into(),
-                ..Default::default()
-            }
-        );
+        assert_eq!(updated, pb::Device { name: "devices/a".into(), ..Default::default() });
     }
 
     #[test]

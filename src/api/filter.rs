@@ -88,26 +88,20 @@ fn term(tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Term, Stri
         Some(other) => return Err(format!("expected a field, not {}", other.show())),
         None => return Err("expected a term after AND".into()),
     };
-    let operator = tokens
-        .next()
-        .ok_or_else(|| format!("expected =, != or : after {field}"))?;
+    let operator = tokens.next().ok_or_else(|| format!("expected =, != or : after {field}"))?;
     let value = match tokens.next() {
         Some(Token::Word(text) | Token::Quoted(text)) => text,
         Some(other) => return Err(format!("expected a value, not {}", other.show())),
         None => {
-            return Err(format!(
-                "expected a value after {field} {}",
-                operator.show()
-            ));
+            return Err(format!("expected a value after {field} {}", operator.show()));
         }
     };
     let test = |value: String| match &operator {
         Token::Is => Ok(Test::Is(value)),
         Token::IsNot => Ok(Test::IsNot(value)),
-        other => Err(format!(
-            "expected = or != after {field}, not {}",
-            other.show()
-        )),
+        other @ (Token::Word(_) | Token::Quoted(_) | Token::Has) => {
+            Err(format!("expected = or != after {field}, not {}", other.show()))
+        }
     };
     if let Some(key) = field.strip_prefix("labels.") {
         if operator == Token::Has {
@@ -116,10 +110,7 @@ fn term(tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Term, Stri
                 _ => Err(format!("expected {field}:*")),
             };
         }
-        return Ok(Term::Label {
-            key: key.to_owned(),
-            test: test(value)?,
-        });
+        return Ok(Term::Label { key: key.to_owned(), test: test(value)? });
     }
     if field == "state" {
         let state = State::ALL.into_iter().find(|state| state.as_str() == value);
@@ -132,9 +123,7 @@ fn term(tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Term, Stri
             Test::IsNot(_) => Test::IsNot(state),
         }));
     }
-    Err(format!(
-        "{field:?} cannot be filtered by; use labels.KEY or state"
-    ))
+    Err(format!("{field:?} cannot be filtered by; use labels.KEY or state"))
 }
 
 fn tokens(text: &str) -> Result<Vec<Token>, String> {
@@ -145,10 +134,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             '"' => quoted(rest)?,
             '=' => (Token::Is, &rest[1..]),
             ':' => (Token::Has, &rest[1..]),
-            '!' => (
-                Token::IsNot,
-                rest.strip_prefix("!=").ok_or("expected != for !")?,
-            ),
+            '!' => (Token::IsNot, rest.strip_prefix("!=").ok_or("expected != for !")?),
             _ => {
                 let end = |c: char| c.is_whitespace() || matches!(c, '"' | '=' | ':' | '!');
                 let (word, after) = rest.split_at(rest.find(end).unwrap_or(rest.len()));
@@ -188,10 +174,7 @@ mod tests {
         assert_eq!(
             filter.unwrap().terms,
             [
-                Term::Label {
-                    key: "rack".into(),
-                    test: Test::Is("a \"b\"".into())
-                },
+                Term::Label { key: "rack".into(), test: Test::Is("a \"b\"".into()) },
                 Term::HasLabel("x.y/z".into()),
                 Term::State(Test::IsNot(State::Stopped)),
             ]

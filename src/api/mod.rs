@@ -32,8 +32,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{router::router, wire::output_header};
 use self::schema::Schema;
+pub use self::{router::router, wire::output_header};
 use crate::{auth::Auth, fleet::Fleet, limits, telemetry::Metrics};
 
 /// What every handler works with; cheap to clone.
@@ -73,8 +73,6 @@ impl Api {
             stop,
             tasks,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 }

@@ -15,11 +15,7 @@ pub(super) fn size(asked: i32) -> Result<usize, String> {
 /// The token to go on after `last` with the same filter.
 pub(super) fn token(last: &DeviceId, filter: &str) -> String {
     let sum = crc32fast::hash(filter.as_bytes());
-    let hex: String = last
-        .as_str()
-        .bytes()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = last.as_str().bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{sum:08x}{hex}")
 }
 
@@ -36,11 +32,7 @@ pub(super) fn after(token: &str, filter: &str) -> Result<Option<DeviceId>, Inval
         let pair = std::str::from_utf8(pair).map_err(|_| InvalidToken)?;
         u8::from_str_radix(pair, 16).map_err(|_| InvalidToken)
     };
-    let bytes: Vec<u8> = hex
-        .as_bytes()
-        .chunks(2)
-        .map(byte)
-        .collect::<Result<_, _>>()?;
+    let bytes: Vec<u8> = hex.as_bytes().chunks(2).map(byte).collect::<Result<_, _>>()?;
     let id = String::from_utf8(bytes).map_err(|_| InvalidToken)?;
     Ok(Some(id.parse().map_err(|_| InvalidToken)?))
 }
@@ -59,12 +51,9 @@ mod tests {
         let token = token(&id, "state = STOPPED");
         assert_eq!(after(&token, "state = STOPPED"), Ok(Some(id)));
         assert_eq!(after("", "x"), Ok(None));
-        for (token, filter) in [
-            (token.as_str(), ""),
-            ("x", ""),
-            ("00000000zz", ""),
-            ("é€aaaaaaaa", ""),
-        ] {
+        for (token, filter) in
+            [(token.as_str(), ""), ("x", ""), ("00000000zz", ""), ("é€aaaaaaaa", "")]
+        {
             assert_eq!(after(token, filter), Err(InvalidToken), "{token:?}");
         }
     }

@@ -34,18 +34,10 @@ pub(super) fn serve(
     extensions: http::Extensions,
     request: pb::ReadOutputRequest,
 ) -> impl Stream<Item = Result<Bytes, Status>> + Send {
-    let call = Call::New {
-        api,
-        extensions,
-        request,
-    };
+    let call = Call::New { api, extensions, request };
     try_unfold(call, |call| async move {
         match call {
-            Call::New {
-                api,
-                extensions,
-                request,
-            } => {
+            Call::New { api, extensions, request } => {
                 let (reading, started) = Reading::start(&api, &extensions, &request).await?;
                 Ok(Some((started, Call::Reading(Box::new(reading)))))
             }
@@ -58,11 +50,7 @@ pub(super) fn serve(
 }
 
 enum Call {
-    New {
-        api: Api,
-        extensions: http::Extensions,
-        request: pb::ReadOutputRequest,
-    },
+    New { api: Api, extensions: http::Extensions, request: pb::ReadOutputRequest },
     Reading(Box<Reading>),
 }
 
@@ -99,11 +87,7 @@ impl Reading {
         let text = parse_encoding("encoding", request.encoding)?;
         let position = position::parse("from", request.from.as_ref(), Position::Beginning)
             .map_err(|fault| Error::Fields(vec![fault]))?;
-        let entry = api
-            .inner
-            .fleet
-            .get(&id)
-            .map_err(|error| Error::Fleet(error, id.clone()))?;
+        let entry = api.inner.fleet.get(&id).map_err(|error| Error::Fleet(error, id.clone()))?;
         let permit = api.attachment_permit()?;
         let journal = entry.line.journal();
         let failed = |error| Error::Journal(error, id.clone());
@@ -205,10 +189,7 @@ impl Reading {
                 if let Some(text) = &mut self.text {
                     *text = TextDecoder::default();
                 }
-                let gap = pb::Gap {
-                    from_offset: from,
-                    to_offset: to,
-                };
+                let gap = pb::Gap { from_offset: from, to_offset: to };
                 Some(encode(read_output_response::Message::Gap(gap)))
             }
             Item::Frame(frame) => {
@@ -236,7 +217,5 @@ impl Reading {
 }
 
 fn encode(message: read_output_response::Message) -> Bytes {
-    wire::message(&pb::ReadOutputResponse {
-        message: Some(message),
-    })
+    wire::message(&pb::ReadOutputResponse { message: Some(message) })
 }

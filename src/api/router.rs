@@ -48,9 +48,7 @@ pub fn router(
                 .max_decoding_message_size(limits::REQUEST_BYTES_MAX),
         )
         .add_service(ConsoleService::new(api.clone()));
-    let metrics = Router::new()
-        .route(METRICS_PATH, get(metrics))
-        .with_state(api.clone());
+    let metrics = Router::new().route(METRICS_PATH, get(metrics)).with_state(api.clone());
     let router = routes
         .routes()
         .into_axum_router()
@@ -82,10 +80,7 @@ async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) 
         request.extensions_mut().insert(identity);
     }
     let response = next.run(request).await;
-    let failed = response
-        .headers()
-        .get(Status::GRPC_STATUS)
-        .is_some_and(|code| code != "0");
+    let failed = response.headers().get(Status::GRPC_STATUS).is_some_and(|code| code != "0");
     if failed {
         api.inner.metrics.requests_failed.inc();
     }

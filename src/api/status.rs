@@ -28,10 +28,7 @@ pub(super) enum Error {
     /// Fields are wrong; all of them are told.
     Fields(Vec<Fault>),
     /// A device's name does not parse.
-    Name {
-        field: &'static str,
-        error: crate::name::Error,
-    },
+    Name { field: &'static str, error: crate::name::Error },
     /// The token is not ours or was made for other arguments.
     PageToken,
     /// The filter does not parse.
@@ -51,10 +48,7 @@ pub(super) enum Error {
     /// There is no link for input.
     NotConnected { device: DeviceId, message: String },
     /// Somebody else writes.
-    NotWriter {
-        device: DeviceId,
-        writers: Vec<String>,
-    },
+    NotWriter { device: DeviceId, writers: Vec<String> },
     /// Some input was taken.
     InputIncomplete { accepted: u64, message: String },
     /// It is not known who calls.
@@ -82,10 +76,7 @@ impl From<Error> for Status {
             Error::Name { field, error } => fields(&[Fault::new(field, error.to_string())]),
             Error::PageToken => fault(
                 "INVALID_PAGE_TOKEN",
-                Fault::new(
-                    "page_token",
-                    "must be next_page_token of a list with the same filter",
-                ),
+                Fault::new("page_token", "must be next_page_token of a list with the same filter"),
             ),
             Error::Filter(problem) => fault("INVALID_FILTER", Fault::new("filter", problem)),
             Error::Etag(id) => {
@@ -127,18 +118,12 @@ impl From<Error> for Status {
                     &[("accepted_bytes", &accepted_text)],
                 )
             }
-            Error::Unauthenticated(error) => status(
-                Code::Unauthenticated,
-                "UNAUTHENTICATED",
-                &error.to_string(),
-                &[],
-            ),
-            Error::Denied(denied) => status(
-                Code::PermissionDenied,
-                "PERMISSION_DENIED",
-                &denied.to_string(),
-                &[],
-            ),
+            Error::Unauthenticated(error) => {
+                status(Code::Unauthenticated, "UNAUTHENTICATED", &error.to_string(), &[])
+            }
+            Error::Denied(denied) => {
+                status(Code::PermissionDenied, "PERMISSION_DENIED", &denied.to_string(), &[])
+            }
             Error::Protocol(problem) => fields(&[Fault::new("message", problem)]),
             Error::Stopping => shutting_down(),
             Error::Stream(status) => status,
@@ -188,12 +173,7 @@ fn of_line(error: line::Error, id: &DeviceId) -> Status {
 }
 
 fn not_allowed(denied: &backend::Denied) -> Status {
-    status(
-        Code::PermissionDenied,
-        "NOT_ALLOWED_HERE",
-        &denied.to_string(),
-        &[],
-    )
+    status(Code::PermissionDenied, "NOT_ALLOWED_HERE", &denied.to_string(), &[])
 }
 
 fn shutting_down() -> Status {
@@ -214,12 +194,7 @@ fn internal(error: &dyn std::error::Error, id: &DeviceId) -> Status {
     }
     tracing::error!(device = %id, incident, error = causes, "internal error");
     let message = format!("the server failed inside; its log has incident {incident}");
-    status(
-        Code::Internal,
-        "INTERNAL",
-        &message,
-        &[("incident", &incident)],
-    )
+    status(Code::Internal, "INTERNAL", &message, &[("incident", &incident)])
 }
 
 fn fields(faults: &[Fault]) -> Status {
@@ -264,9 +239,7 @@ fn status(code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) ->
 }
 
 fn info(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> = metadata
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
 }

@@ -29,10 +29,7 @@ pub(super) fn serve(
 ) -> Result<impl Stream<Item = Result<Response, Status>> + Send + use<>, Error> {
     let permit = api.inner.watches.clone().try_acquire_owned().map_err(|_| {
         api.inner.metrics.watches_refused.inc();
-        Error::ServerLimit {
-            what: "watches",
-            max: limits::WATCHES_MAX,
-        }
+        Error::ServerLimit { what: "watches", max: limits::WATCHES_MAX }
     })?;
     let feed = api.inner.fleet.feed();
     let moved = feed.subscribe();
@@ -114,11 +111,7 @@ impl Watching {
     /// Tells the next part of the list.
     fn list(&mut self, after: Option<&DeviceId>) {
         let filter = &self.filter;
-        let entries = self
-            .api
-            .inner
-            .fleet
-            .list(after, limits::WATCH_BATCH, |e| filter.selects(e));
+        let entries = self.api.inner.fleet.list(after, limits::WATCH_BATCH, |e| filter.selects(e));
         let Some(last) = entries.last() else {
             // Devices changed while the list was told are told again from here.
             self.phase = Phase::Follow { resumed: false };
@@ -129,9 +122,7 @@ impl Watching {
             });
             return;
         };
-        self.phase = Phase::List {
-            after: Some(last.device.id.clone()),
-        };
+        self.phase = Phase::List { after: Some(last.device.id.clone()) };
         for entry in entries {
             self.told.insert(entry.device.id.clone());
             let device = Some(convert::device(&entry));

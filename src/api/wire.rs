@@ -60,12 +60,7 @@ pub fn output_header(head: FrameHead, out: &mut BytesMut) {
         // The length takes a second byte.
         filler -= 1;
     }
-    output_len = output_len - padding
-        + if padding == 0 {
-            0
-        } else {
-            bytes_field_len(filler)
-        };
+    output_len = output_len - padding + if padding == 0 { 0 } else { bytes_field_len(filler) };
 
     put_prefix(bytes_field_len(output_len), out);
     encode_key(OUTPUT, WireType::LengthDelimited, out);

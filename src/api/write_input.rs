@@ -32,7 +32,7 @@ pub(super) async fn serve(
             let problem = "must be ATTACH_MODE_WRITE, WRITE_FORCE or WRITE_SHARED";
             return Err(Error::Fields(vec![Fault::new("mode", problem)]));
         }
-        mode => mode,
+        mode @ (Mode::Write | Mode::Force | Mode::Shared) => mode,
     };
     api.may_claim(&caller, mode, &id)?;
     let data = match request.payload {
@@ -41,41 +41,23 @@ pub(super) async fn serve(
         None => Bytes::new(),
     };
     if data.is_empty() {
-        return Err(Error::Fields(vec![Fault::new(
-            "payload",
-            "data or text must not be empty",
-        )]));
+        return Err(Error::Fields(vec![Fault::new("payload", "data or text must not be empty")]));
     }
     check_input("payload", data.len())?;
-    let entry = api
-        .inner
-        .fleet
-        .get(&id)
-        .map_err(|error| Error::Fleet(error, id.clone()))?;
+    let entry = api.inner.fleet.get(&id).map_err(|error| Error::Fleet(error, id.clone()))?;
     let _permit = api.attachment_permit()?;
     let failed = |error| Error::Line(error, id.clone());
-    let attachment = entry
-        .line
-        .attach(caller.name("WriteInput"), mode)
-        .await
-        .map_err(failed)?;
+    let attachment = entry.line.attach(caller.name("WriteInput"), mode).await.map_err(failed)?;
     {
         let writers = attachment.writers();
         let writers = writers.borrow();
         if !writers.lock.may_write(attachment.id()) {
-            return Err(Error::NotWriter {
-                device: id,
-                writers: writers.names.clone(),
-            });
+            return Err(Error::NotWriter { device: id, writers: writers.names.clone() });
         }
     }
     let next_offset = attachment.journal().status().next_offset;
     let wanted = data.len() as u64;
-    let written = timeout(
-        limits::WRITE_INPUT_TIMEOUT,
-        write(&attachment, data, wanted),
-    )
-    .await;
+    let written = timeout(limits::WRITE_INPUT_TIMEOUT, write(&attachment, data, wanted)).await;
     let (accepted, refusal) = match written {
         Ok(progress) => {
             let progress = progress.map_err(failed)?;
@@ -85,10 +67,7 @@ pub(super) async fn serve(
         Err(_) => (attachment.input().drop_waiting().await.written, None),
     };
     if accepted == wanted {
-        return Ok(pb::WriteInputResponse {
-            accepted_bytes: accepted,
-            next_offset,
-        });
+        return Ok(pb::WriteInputResponse { accepted_bytes: accepted, next_offset });
     }
     Err(incomplete(&attachment, id, accepted, refusal))
 }
@@ -119,17 +98,11 @@ fn incomplete(
     refusal: Option<Refusal>,
 ) -> Error {
     let message = match refusal {
-        None => format!(
-            "the far side took no more within {:?}",
-            limits::WRITE_INPUT_TIMEOUT
-        ),
+        None => format!("the far side took no more within {:?}", limits::WRITE_INPUT_TIMEOUT),
         Some(Refusal::NotConnected) => {
             let status = attachment.status();
             let status = status.borrow();
-            let error = status
-                .last_error
-                .as_ref()
-                .map(|error| error.message.clone());
+            let error = status.last_error.as_ref().map(|error| error.message.clone());
             error.unwrap_or_else(|| format!("its state is {}", status.state.as_str()))
         }
         Some(Refusal::NotWriter) => "somebody took the right to write".to_owned(),

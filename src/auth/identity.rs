@@ -18,10 +18,7 @@ pub(super) enum Role {
 
 impl Identity {
     pub(super) fn administrator(user: &str) -> Self {
-        Self {
-            user: user.into(),
-            role: Role::Administrator,
-        }
+        Self { user: user.into(), role: Role::Administrator }
     }
 
     /// The caller's name, as others see it.

@@ -82,9 +82,7 @@ impl Auth {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Unauthenticated::Invalid);
         }
-        self.tokens
-            .identify(token.trim())
-            .ok_or(Unauthenticated::Invalid)
+        self.tokens.identify(token.trim()).ok_or(Unauthenticated::Invalid)
     }
 
     /// Whether `identity` may do `action`, on `device` if it is about one.

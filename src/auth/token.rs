@@ -73,8 +73,7 @@ pub struct Tokens {
 impl Tokens {
     /// Makes `token` stand for the administrator `user`.
     pub fn add_administrator(&mut self, user: &str, token: &Token) {
-        self.by_hash
-            .insert(hash(&token.0), Identity::administrator(user));
+        self.by_hash.insert(hash(&token.0), Identity::administrator(user));
     }
 
     pub(super) fn identify(&self, token: &str) -> Option<Identity> {
@@ -84,16 +83,12 @@ impl Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.by_hash.values().map(Identity::user))
-            .finish()
+        f.debug_list().entries(self.by_hash.values().map(Identity::user)).finish()
     }
 }
 
 fn hash(token: &str) -> Vec<u8> {
-    digest::digest(&digest::SHA256, token.as_bytes())
-        .as_ref()
-        .to_vec()
+    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().to_vec()
 }
 
 #[cfg(test)]
@@ -115,43 +110,20 @@ mod tests {
         let ask = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("authorization", HeaderValue::from_str(value).unwrap());
-            auth.authenticate(&headers)
-                .map(|identity| identity.user().to_owned())
+            auth.authenticate(&headers).map(|identity| identity.user().to_owned())
         };
-        assert_eq!(
-            ask(&format!("Bearer {}", token.reveal())),
-            Ok("admin".to_owned())
-        );
-        assert_eq!(
-            ask(&format!("bearer {}", token.reveal())),
-            Ok("admin".to_owned())
-        );
-        for wrong in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "Bearer x",
-            token.reveal(),
-            "Basic YTpi",
-        ] {
+        assert_eq!(ask(&format!("Bearer {}", token.reveal())), Ok("admin".to_owned()));
+        assert_eq!(ask(&format!("bearer {}", token.reveal())), Ok("admin".to_owned()));
+        for wrong in ["", "Bearer", "Bearer ", "Bearer x", token.reveal(), "Basic YTpi"] {
             assert_eq!(ask(wrong), Err(Unauthenticated::Invalid), "{wrong:?}");
         }
-        assert_eq!(
-            auth.authenticate(&HeaderMap::new()),
-            Err(Unauthenticated::Missing)
-        );
+        assert_eq!(auth.authenticate(&HeaderMap::new()), Err(Unauthenticated::Missing));
     }
 
     #[test]
     fn weak_tokens_are_not_taken() {
         assert_eq!(Token::parse("secret\n"), Err(TokenError::Short));
         assert_eq!(Token::parse(&"ü".repeat(40)), Err(TokenError::Character));
-        assert_eq!(
-            Token::parse(&format!("{} \n", "x".repeat(32)))
-                .unwrap()
-                .reveal()
-                .len(),
-            32
-        );
+        assert_eq!(Token::parse(&format!("{} \n", "x".repeat(32))).unwrap().reveal().len(), 32);
     }
 }

@@ -47,18 +47,12 @@ impl Allow {
 
     /// Whether any address is allowed, for a name that is looked up later.
     pub fn some_network(&self) -> Result<(), Denied> {
-        if self.networks.is_empty() {
-            Err(Denied::AnyAddress)
-        } else {
-            Ok(())
-        }
+        if self.networks.is_empty() { Err(Denied::AnyAddress) } else { Ok(()) }
     }
 
     /// Whether a path is in an allowed folder, taking it as it is written.
     pub fn path_as_written(&self, path: &Path) -> Result<(), Denied> {
-        let straight = !path
-            .components()
-            .any(|c| c == std::path::Component::ParentDir);
+        let straight = !path.components().any(|c| c == std::path::Component::ParentDir);
         if straight && self.folders.iter().any(|folder| path.starts_with(folder)) {
             Ok(())
         } else {
@@ -92,16 +86,9 @@ impl Allow {
     }
 
     fn real(&self, real: &Path) -> Result<(), Denied> {
-        let inside = |folder: &PathBuf| {
-            folder
-                .canonicalize()
-                .is_ok_and(|folder| real.starts_with(folder))
-        };
-        if self.folders.iter().any(inside) {
-            Ok(())
-        } else {
-            Err(Denied::Path)
-        }
+        let inside =
+            |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+        if self.folders.iter().any(inside) { Ok(()) } else { Err(Denied::Path) }
     }
 }
 
@@ -117,29 +104,15 @@ mod tests {
         let address = "127.0.0.1:23".parse().unwrap();
         assert_eq!(nothing.address(address), Err(Denied::Address(address)));
         assert_eq!(nothing.some_network(), Err(Denied::AnyAddress));
-        assert_eq!(
-            nothing.path_as_written(Path::new("/tmp/x")),
-            Err(Denied::Path)
-        );
+        assert_eq!(nothing.path_as_written(Path::new("/tmp/x")), Err(Denied::Path));
     }
 
     #[test]
     fn addresses_are_what_they_mean() {
-        let allow = Allow {
-            networks: vec!["127.0.0.0/8".parse().unwrap()],
-            folders: vec![],
-        };
+        let allow = Allow { networks: vec!["127.0.0.0/8".parse().unwrap()], folders: vec![] };
         assert!(allow.address("127.0.0.9:1".parse().unwrap()).is_ok());
-        assert!(
-            allow
-                .address("[::ffff:127.0.0.1]:1".parse().unwrap())
-                .is_ok()
-        );
-        assert!(
-            allow
-                .address("[::ffff:10.0.0.1]:1".parse().unwrap())
-                .is_err()
-        );
+        assert!(allow.address("[::ffff:127.0.0.1]:1".parse().unwrap()).is_ok());
+        assert!(allow.address("[::ffff:10.0.0.1]:1".parse().unwrap()).is_err());
         assert!(allow.address("0.0.0.0:1".parse().unwrap()).is_err());
     }
 
@@ -152,28 +125,11 @@ mod tests {
         std::fs::write(outside.join("secret"), "").unwrap();
         symlink(&outside, inside.join("folder")).unwrap();
         symlink(outside.join("secret"), inside.join("file")).unwrap();
-        let allow = Allow {
-            networks: vec![],
-            folders: vec![inside.clone()],
-        };
-        assert!(
-            allow
-                .resolve_parent(&inside.join("a.sock"))
-                .unwrap()
-                .is_ok()
-        );
-        assert_eq!(
-            allow.resolve_parent(&inside.join("folder/a.sock")).err(),
-            Some(Denied::Path)
-        );
-        assert_eq!(
-            allow.resolve(&inside.join("file")).err(),
-            Some(Denied::Path)
-        );
-        assert_eq!(
-            allow.resolve(&inside.join("../out/secret")).err(),
-            Some(Denied::Path)
-        );
+        let allow = Allow { networks: vec![], folders: vec![inside.clone()] };
+        assert!(allow.resolve_parent(&inside.join("a.sock")).unwrap().is_ok());
+        assert_eq!(allow.resolve_parent(&inside.join("folder/a.sock")).err(), Some(Denied::Path));
+        assert_eq!(allow.resolve(&inside.join("file")).err(), Some(Denied::Path));
+        assert_eq!(allow.resolve(&inside.join("../out/secret")).err(), Some(Denied::Path));
         // What is not there is an error of its own, told only inside the folder.
         assert!(allow.resolve(&inside.join("missing")).unwrap().is_err());
     }

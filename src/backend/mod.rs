@@ -47,9 +47,7 @@ pub struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
-            .field("peer_address", &self.peer_address)
-            .finish_non_exhaustive()
+        f.debug_struct("Link").field("peer_address", &self.peer_address).finish_non_exhaustive()
     }
 }
 

@@ -50,14 +50,8 @@ impl Pty {
         settings.make_raw();
         tcsetattr(&slave, OptionalActions::Now, &settings)?;
         rustix::io::ioctl_fionbio(&master, true)?;
-        let path = ptsname(&master, Vec::new())?
-            .into_string()
-            .map_err(io::Error::other)?;
-        Ok(Terminal {
-            master,
-            _slave: slave,
-            path,
-        })
+        let path = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
+        Ok(Terminal { master, _slave: slave, path })
     }
 }
 
@@ -72,10 +66,7 @@ impl Backend for Pty {
                 Some(terminal) => terminal,
                 none => none.insert(Self::make().map_err(Error::Pty)?),
             };
-            Ok(Place {
-                listen_address: None,
-                pty_path: Some(terminal.path.clone()),
-            })
+            Ok(Place { listen_address: None, pty_path: Some(terminal.path.clone()) })
         })
     }
 
@@ -87,10 +78,7 @@ impl Backend for Pty {
             };
             let master = terminal.master.try_clone().map_err(Error::Pty)?;
             let io = Master::new(master.into()).map_err(Error::Pty)?;
-            Ok(Link {
-                io: Box::new(io),
-                peer_address: None,
-            })
+            Ok(Link { io: Box::new(io), peer_address: None })
         })
     }
 }

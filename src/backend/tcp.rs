@@ -58,10 +58,7 @@ impl Client {
                     });
                 }
                 Err(source) => {
-                    last = Some(Error::Connect {
-                        address: address.to_string(),
-                        source,
-                    });
+                    last = Some(Error::Connect { address: address.to_string(), source });
                 }
             }
         }
@@ -93,34 +90,22 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(spec: TcpSpec, allow: Arc<Allow>) -> Self {
-        Self {
-            spec,
-            allow,
-            listener: None,
-        }
+        Self { spec, allow, listener: None }
     }
 
     async fn listen(&mut self) -> Result<Place, Error> {
         let listener = match &mut self.listener {
             Some(listener) => listener,
             none => {
-                let address = resolve(&self.spec)
-                    .await?
-                    .next()
-                    .ok_or_else(|| no_address(&self.spec))?;
+                let address =
+                    resolve(&self.spec).await?.next().ok_or_else(|| no_address(&self.spec))?;
                 self.allow.address(address)?;
-                let failed = |source| Error::Bind {
-                    address: address.to_string(),
-                    source,
-                };
+                let failed = |source| Error::Bind { address: address.to_string(), source };
                 none.insert(bind(address).map_err(failed)?)
             }
         };
         let address = listener.local_addr().map_err(Error::Accept)?;
-        Ok(Place {
-            listen_address: Some(address.to_string()),
-            pty_path: None,
-        })
+        Ok(Place { listen_address: Some(address.to_string()), pty_path: None })
     }
 
     async fn accept(&mut self) -> Result<Link, Error> {
@@ -130,10 +115,7 @@ impl Server {
         };
         let (stream, peer) = listener.accept().await.map_err(Error::Accept)?;
         tune(&stream).map_err(Error::Accept)?;
-        Ok(Link {
-            io: Box::new(stream),
-            peer_address: Some(peer.to_string()),
-        })
+        Ok(Link { io: Box::new(stream), peer_address: Some(peer.to_string()) })
     }
 }
 
@@ -165,16 +147,8 @@ impl Backend for Server {
 }
 
 async fn resolve(spec: &TcpSpec) -> Result<impl Iterator<Item = SocketAddr> + use<>, Error> {
-    let failed = |source| Error::Resolve {
-        host: spec.host.clone(),
-        source,
-    };
-    match timeout(
-        limits::OPEN_TIMEOUT,
-        lookup_host((spec.host.as_str(), spec.port)),
-    )
-    .await
-    {
+    let failed = |source| Error::Resolve { host: spec.host.clone(), source };
+    match timeout(limits::OPEN_TIMEOUT, lookup_host((spec.host.as_str(), spec.port))).await {
         Ok(Ok(addresses)) => Ok(addresses.collect::<Vec<_>>().into_iter()),
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(Error::TimedOut(limits::OPEN_TIMEOUT)),
@@ -183,18 +157,11 @@ async fn resolve(spec: &TcpSpec) -> Result<impl Iterator<Item = SocketAddr> + us
 
 fn no_address(spec: &TcpSpec) -> Error {
     let source = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    Error::Resolve {
-        host: spec.host.clone(),
-        source,
-    }
+    Error::Resolve { host: spec.host.clone(), source }
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -203,10 +170,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE / 3)
-        .with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }

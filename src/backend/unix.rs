@@ -40,22 +40,13 @@ impl Client {
 
     async fn connect(&self) -> Result<Link, Error> {
         let (allow, path) = (self.allow.clone(), self.path.clone());
-        let failed = |source| Error::Connect {
-            address: self.path.display().to_string(),
-            source,
-        };
+        let failed = |source| Error::Connect { address: self.path.display().to_string(), source };
         let real = spawn_blocking(move || allow.resolve(&path)).await;
-        let real = real
-            .map_err(|error| failed(io::Error::other(error)))??
-            .map_err(failed)?;
+        let real = real.map_err(|error| failed(io::Error::other(error)))??.map_err(failed)?;
         let connecting = timeout(limits::OPEN_TIMEOUT, UnixStream::connect(&real)).await;
-        let stream = connecting
-            .map_err(|_| Error::TimedOut(limits::OPEN_TIMEOUT))?
-            .map_err(failed)?;
-        Ok(Link {
-            peer_address: Some(self.path.display().to_string()),
-            io: Box::new(stream),
-        })
+        let stream =
+            connecting.map_err(|_| Error::TimedOut(limits::OPEN_TIMEOUT))?.map_err(failed)?;
+        Ok(Link { peer_address: Some(self.path.display().to_string()), io: Box::new(stream) })
     }
 }
 
@@ -91,12 +82,7 @@ struct Socket {
 
 impl Server {
     pub(super) fn new(path: PathBuf, note: PathBuf, allow: Arc<Allow>) -> Self {
-        Self {
-            path,
-            note,
-            allow,
-            socket: None,
-        }
+        Self { path, note, allow, socket: None }
     }
 
     async fn listen(&mut self) -> Result<Place, Error> {
@@ -108,21 +94,11 @@ impl Server {
                 source: io::Error::other(error),
             };
             let (listener, path) = made.map_err(failed)??;
-            let failed = |source| Error::Bind {
-                address: self.path.display().to_string(),
-                source,
-            };
+            let failed = |source| Error::Bind { address: self.path.display().to_string(), source };
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            self.socket = Some(Socket {
-                listener,
-                path,
-                note: self.note.clone(),
-            });
+            self.socket = Some(Socket { listener, path, note: self.note.clone() });
         }
-        Ok(Place {
-            listen_address: Some(self.path.display().to_string()),
-            pty_path: None,
-        })
+        Ok(Place { listen_address: Some(self.path.display().to_string()), pty_path: None })
     }
 
     async fn accept(&mut self) -> Result<Link, Error> {
@@ -135,10 +111,7 @@ impl Server {
             Some(pid) => format!("pid {pid}, uid {}", peer.uid()),
             None => format!("uid {}", peer.uid()),
         });
-        Ok(Link {
-            io: Box::new(stream),
-            peer_address: peer,
-        })
+        Ok(Link { io: Box::new(stream), peer_address: peer })
     }
 }
 
@@ -181,18 +154,13 @@ fn make(
     path: &Path,
     note: &Path,
 ) -> Result<(std::os::unix::net::UnixListener, PathBuf), Error> {
-    let failed = |source| Error::Bind {
-        address: path.display().to_string(),
-        source,
-    };
+    let failed = |source| Error::Bind { address: path.display().to_string(), source };
     let real = allow.resolve_parent(path)?.map_err(failed)?;
     let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
     let listener = match std::os::unix::net::UnixListener::bind(&real) {
         Err(error) if taken(&error) => {
             if !is_noted(&real, note) || std::os::unix::net::UnixStream::connect(&real).is_ok() {
-                return Err(Error::PathExists {
-                    path: path.to_owned(),
-                });
+                return Err(Error::PathExists { path: path.to_owned() });
             }
             fs::remove_file(&real).map_err(failed)?;
             std::os::unix::net::UnixListener::bind(&real).map_err(failed)?
@@ -215,13 +183,7 @@ fn identity(path: &Path) -> io::Result<String> {
     if !file.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a socket"));
     }
-    Ok(format!(
-        "{} {} {}.{:09}\n",
-        file.dev(),
-        file.ino(),
-        file.ctime(),
-        file.ctime_nsec()
-    ))
+    Ok(format!("{} {} {}.{:09}\n", file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
 fn is_noted(path: &Path, note: &Path) -> bool {

@@ -34,7 +34,10 @@ pub struct Dev {
 }
 
 /// Makes what is missing, and the configuration that uses it. Blocks.
-pub fn prepare(listen: SocketAddr, state_dir: Option<PathBuf>) -> Result<(Config, Dev), ConfigError> {
+pub fn prepare(
+    listen: SocketAddr,
+    state_dir: Option<PathBuf>,
+) -> Result<(Config, Dev), ConfigError> {
     if !listen.ip().is_loopback() {
         return Err(ConfigError::NotLoopback(listen));
     }
@@ -64,7 +67,8 @@ pub fn prepare(listen: SocketAddr, state_dir: Option<PathBuf>) -> Result<(Config
         Ok(text) => Token::parse(&text).map_err(unusable)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let token = Token::generate().map_err(unusable)?;
-            write_private(&token_file, &format!("{}\n", token.reveal())).map_err(failed(&token_file))?;
+            write_private(&token_file, &format!("{}\n", token.reveal()))
+                .map_err(failed(&token_file))?;
             token
         }
         Err(source) => return Err(ConfigError::Read { path: token_file, source }),
@@ -111,7 +115,11 @@ fn certificates() -> Result<Certificates, rcgen::Error> {
     let ca = CertifiedIssuer::self_signed(ca, ca_key)?;
 
     let key = KeyPair::generate()?;
-    let names = vec!["localhost".into(), Ipv4Addr::LOCALHOST.to_string(), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]).to_string()];
+    let names = vec![
+        "localhost".into(),
+        Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]).to_string(),
+    ];
     let mut server = params("Lineman development server", names)?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -80,7 +80,9 @@ pub enum ConfigError {
         source: TokenError,
     },
     /// Development mode is for one's own machine.
-    #[error("--dev listens on loopback only, not on {0}: for a network, use --config with your own certificate and tokens")]
+    #[error(
+        "--dev listens on loopback only, not on {0}: for a network, use --config with your own certificate and tokens"
+    )]
     NotLoopback(SocketAddr),
     /// There is no place for state.
     #[error("no folder for state: set HOME or XDG_STATE_HOME, or give --state-dir")]
@@ -164,7 +166,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn read_token(path: &Path) -> Result<Token, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Token::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 

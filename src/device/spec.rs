@@ -110,8 +110,7 @@ pub struct JournalSpec {
 impl JournalSpec {
     /// Bytes on disk, index included.
     pub fn retention_bytes(&self) -> u64 {
-        self.retention_bytes
-            .unwrap_or(limits::RETENTION_BYTES_DEFAULT)
+        self.retention_bytes.unwrap_or(limits::RETENTION_BYTES_DEFAULT)
     }
 }
 
@@ -158,9 +157,7 @@ impl ReconnectSpec {
 
     /// Longest delay: never below the first.
     pub fn max_delay(&self) -> Duration {
-        self.max_delay
-            .unwrap_or(limits::RECONNECT_MAX_DEFAULT)
-            .max(self.min_delay())
+        self.max_delay.unwrap_or(limits::RECONNECT_MAX_DEFAULT).max(self.min_delay())
     }
 
     /// Uptime after which the first delay is used again.

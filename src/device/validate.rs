@@ -17,10 +17,7 @@ pub struct Fault {
 impl Fault {
     /// One field at fault.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.into(),
-        }
+        Self { field: field.into(), problem: problem.into() }
     }
 }
 
@@ -63,11 +60,7 @@ fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
     if labels.len() > limits::LABELS_MAX {
         faults.push(Fault::new(
             "labels",
-            format!(
-                "must be at most {}, not {}",
-                limits::LABELS_MAX,
-                labels.len()
-            ),
+            format!("must be at most {}, not {}", limits::LABELS_MAX, labels.len()),
         ));
     }
     let key_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
@@ -98,24 +91,14 @@ fn check_tcp(tcp: &TcpSpec, faults: &mut Vec<Fault>) {
     if tcp.host.is_empty() {
         faults.push(Fault::new(field, "must not be empty"));
     } else if tcp.host.len() > limits::HOST_BYTES_MAX {
-        let problem = format!(
-            "must be at most {} bytes, not {}",
-            limits::HOST_BYTES_MAX,
-            tcp.host.len()
-        );
+        let problem =
+            format!("must be at most {} bytes, not {}", limits::HOST_BYTES_MAX, tcp.host.len());
         faults.push(Fault::new(field, problem));
-    } else if tcp
-        .host
-        .chars()
-        .any(|c| c.is_control() || c.is_whitespace() || c == '/')
-    {
+    } else if tcp.host.chars().any(|c| c.is_control() || c.is_whitespace() || c == '/') {
         faults.push(Fault::new(field, "must be a host name or an address"));
     }
     if tcp.port == 0 && tcp.mode == Endpoint::Connect {
-        faults.push(Fault::new(
-            "spec.tcp.port",
-            "must be 1 to 65535 to connect to",
-        ));
+        faults.push(Fault::new("spec.tcp.port", "must be 1 to 65535 to connect to"));
     }
 }
 
@@ -127,19 +110,12 @@ fn check_unix(unix: &UnixSpec, faults: &mut Vec<Fault>) {
     } else if !unix.path.is_absolute() {
         faults.push(Fault::new(field, "must be absolute"));
     } else if bytes.len() > limits::UNIX_PATH_BYTES_MAX {
-        let problem = format!(
-            "must be at most {} bytes, not {}",
-            limits::UNIX_PATH_BYTES_MAX,
-            bytes.len()
-        );
+        let problem =
+            format!("must be at most {} bytes, not {}", limits::UNIX_PATH_BYTES_MAX, bytes.len());
         faults.push(Fault::new(field, problem));
     } else if bytes.contains(&0) {
         faults.push(Fault::new(field, "must not contain NUL"));
-    } else if unix
-        .path
-        .components()
-        .any(|c| c == std::path::Component::ParentDir)
-    {
+    } else if unix.path.components().any(|c| c == std::path::Component::ParentDir) {
         faults.push(Fault::new(field, "must not contain '..'"));
     } else if unix.path.file_name().is_none() || bytes.ends_with(b"/") {
         faults.push(Fault::new(field, "must name a file"));
@@ -148,34 +124,19 @@ fn check_unix(unix: &UnixSpec, faults: &mut Vec<Fault>) {
 
 fn check_reconnect(reconnect: &ReconnectSpec, faults: &mut Vec<Fault>) {
     let delays = limits::RECONNECT_DELAY_MIN..=limits::RECONNECT_DELAY_MAX;
-    for (field, delay) in [
-        ("min_delay", reconnect.min_delay),
-        ("max_delay", reconnect.max_delay),
-    ] {
+    for (field, delay) in [("min_delay", reconnect.min_delay), ("max_delay", reconnect.max_delay)] {
         if delay.is_some_and(|delay| !delays.contains(&delay)) {
-            faults.push(Fault::new(
-                format!("spec.reconnect.{field}"),
-                "must be 10ms to 1h",
-            ));
+            faults.push(Fault::new(format!("spec.reconnect.{field}"), "must be 10ms to 1h"));
         }
     }
-    if reconnect
-        .max_delay
-        .is_some_and(|max| max < reconnect.min_delay())
-    {
+    if reconnect.max_delay.is_some_and(|max| max < reconnect.min_delay()) {
         faults.push(Fault::new(
             "spec.reconnect.max_delay",
             "must not be less than spec.reconnect.min_delay",
         ));
     }
-    if reconnect
-        .reset_after
-        .is_some_and(|after| after > limits::RECONNECT_DELAY_MAX)
-    {
-        faults.push(Fault::new(
-            "spec.reconnect.reset_after",
-            "must be at most 1h",
-        ));
+    if reconnect.reset_after.is_some_and(|after| after > limits::RECONNECT_DELAY_MAX) {
+        faults.push(Fault::new("spec.reconnect.reset_after", "must be at most 1h"));
     }
 }
 
@@ -198,10 +159,7 @@ mod tests {
     }
 
     fn fields(spec: &DeviceSpec, labels: &Labels) -> Vec<String> {
-        validate(spec, labels)
-            .into_iter()
-            .map(|fault| fault.field)
-            .collect()
+        validate(spec, labels).into_iter().map(|fault| fault.field).collect()
     }
 
     #[test]
@@ -233,26 +191,12 @@ mod tests {
     #[test]
     fn paths_must_be_absolute_short_and_straight() {
         let long = format!("/{}", "x".repeat(107));
-        for bad in [
-            "",
-            "relative",
-            "/tmp/../etc/x",
-            "/tmp/a\0b",
-            "/",
-            "/tmp/",
-            long.as_str(),
-        ] {
-            let unix = UnixSpec {
-                mode: Endpoint::Bind,
-                path: bad.into(),
-            };
+        for bad in ["", "relative", "/tmp/../etc/x", "/tmp/a\0b", "/", "/tmp/", long.as_str()] {
+            let unix = UnixSpec { mode: Endpoint::Bind, path: bad.into() };
             let faults = fields(&spec(HostInterface::Unix(unix)), &Labels::new());
             assert_eq!(faults, ["spec.unix.path"], "{bad:?}");
         }
-        let unix = UnixSpec {
-            mode: Endpoint::Bind,
-            path: "/tmp/a.sock".into(),
-        };
+        let unix = UnixSpec { mode: Endpoint::Bind, path: "/tmp/a.sock".into() };
         assert!(fields(&spec(HostInterface::Unix(unix)), &Labels::new()).is_empty());
     }
 }

@@ -65,11 +65,7 @@ struct Inner {
 
 impl Feed {
     pub(super) fn new(run: u64) -> Self {
-        Self {
-            run,
-            inner: Mutex::default(),
-            moved: watch::Sender::new(0),
-        }
+        Self { run, inner: Mutex::default(), moved: watch::Sender::new(0) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -129,10 +125,7 @@ impl Feed {
 
     /// Where the feed is now.
     pub fn now(&self) -> Revision {
-        Revision {
-            run: self.run,
-            at: self.inner().at,
-        }
+        Revision { run: self.run, at: self.inner().at }
     }
 
     /// Tells when there is something new.
@@ -147,33 +140,18 @@ impl Feed {
             return Err(Gone);
         }
         let devices = inner.by_change.range(from.at + 1..).map(|(at, id)| {
-            let is_new = inner
-                .devices
-                .get(id)
-                .is_some_and(|(_, created)| *created > from.at);
-            (
-                *at,
-                Changed::Device {
-                    id: id.clone(),
-                    is_new,
-                },
-            )
+            let is_new = inner.devices.get(id).is_some_and(|(_, created)| *created > from.at);
+            (*at, Changed::Device { id: id.clone(), is_new })
         });
         let first = inner.tombstones.partition_point(|(at, _)| *at <= from.at);
         let deleted = inner.tombstones.range(first..);
         let deleted = deleted.map(|(at, device)| (*at, Changed::Deleted(device.clone())));
-        let mut changes: Vec<(u64, Changed)> = devices
-            .take(limits::WATCH_BATCH)
-            .chain(deleted.take(limits::WATCH_BATCH))
-            .collect();
+        let mut changes: Vec<(u64, Changed)> =
+            devices.take(limits::WATCH_BATCH).chain(deleted.take(limits::WATCH_BATCH)).collect();
         changes.sort_unstable_by_key(|(at, _)| *at);
         changes.truncate(limits::WATCH_BATCH);
         let complete = changes.len() < limits::WATCH_BATCH;
-        let at = if complete {
-            inner.at
-        } else {
-            changes.last().map_or(inner.at, |(at, _)| *at)
-        };
+        let at = if complete { inner.at } else { changes.last().map_or(inner.at, |(at, _)| *at) };
         let changes = changes.into_iter().map(|(_, change)| change).collect();
         Ok((changes, Revision { run: self.run, at }))
     }
@@ -191,9 +169,6 @@ impl FromStr for Revision {
     fn from_str(text: &str) -> Result<Self, Gone> {
         let (run, at) = text.split_once('.').ok_or(Gone)?;
         let number = |text| u64::from_str_radix(text, 16).map_err(|_| Gone);
-        Ok(Self {
-            run: number(run)?,
-            at: number(at)?,
-        })
+        Ok(Self { run: number(run)?, at: number(at)? })
     }
 }

@@ -146,12 +146,7 @@ impl Fleet {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let entries = self.entries();
         let range = entries.range::<DeviceId, _>((from, Bound::Unbounded));
-        range
-            .map(|(_, entry)| entry)
-            .filter(|entry| select(entry))
-            .take(limit)
-            .cloned()
-            .collect()
+        range.map(|(_, entry)| entry).filter(|entry| select(entry)).take(limit).cloned().collect()
     }
 
     /// Whether a new device could be made now. Changes nothing.
@@ -189,11 +184,7 @@ impl Fleet {
             let device = Arc::new(Device { revision, ..device });
             let (journals, opened) = (fleet.journals.clone(), device.clone());
             let writer = spawn_blocking(move || {
-                journals.journal(
-                    &opened.id,
-                    opened.uid,
-                    opened.spec.journal.retention_bytes(),
-                )
+                journals.journal(&opened.id, opened.uid, opened.spec.journal.retention_bytes())
             });
             let writer = writer.await.map_err(|_| Error::Stopping)??;
             Ok(fleet.start(device, writer))
@@ -211,17 +202,9 @@ impl Fleet {
         let fleet = self.clone();
         self.spawn(async move {
             let from = device.revision;
-            let mut device = Device {
-                update_time: SystemTime::now(),
-                ..device
-            };
-            let committed = fleet
-                .store
-                .commit(Change::Update {
-                    device: device.clone(),
-                    from,
-                })
-                .await?;
+            let mut device = Device { update_time: SystemTime::now(), ..device };
+            let committed =
+                fleet.store.commit(Change::Update { device: device.clone(), from }).await?;
             device.revision = committed.map_err(Error::from)?;
             let spec = device.spec.clone();
             let entry = {
@@ -235,11 +218,7 @@ impl Fleet {
             };
             fleet.feed.touch(&entry.device.id);
             if entry.device.spec == spec {
-                entry
-                    .line
-                    .reconfigure(spec, urgency)
-                    .await
-                    .map_err(|_| Error::Stopping)?;
+                entry.line.reconfigure(spec, urgency).await.map_err(|_| Error::Stopping)?;
             }
             Ok(entry)
         })
@@ -249,11 +228,7 @@ impl Fleet {
     /// Asks a line to open its link now.
     pub async fn open_now(&self, entry: &Entry) -> Result<(), Error> {
         let spec = entry.device.spec.clone();
-        entry
-            .line
-            .reconfigure(spec, Urgency::Now)
-            .await
-            .map_err(|_| Error::Stopping)
+        entry.line.reconfigure(spec, Urgency::Now).await.map_err(|_| Error::Stopping)
     }
 
     /// Deletes a device that is still at `revision`: ends its attachments,
@@ -294,10 +269,7 @@ impl Fleet {
             tasks: self.tasks.clone(),
         };
         let line = line::spawn(device.clone(), writer, around);
-        let entry = Entry {
-            device: device.clone(),
-            line,
-        };
+        let entry = Entry { device: device.clone(), line };
         self.entries_mut().insert(device.id.clone(), entry.clone());
         self.metrics.devices.inc();
         self.feed.add(&device.id);
@@ -309,10 +281,7 @@ impl Fleet {
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.tasks
-            .spawn(change)
-            .await
-            .map_err(|_| Error::Stopping)?
+        self.tasks.spawn(change).await.map_err(|_| Error::Stopping)?
     }
 
     fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<DeviceId, Entry>> {

@@ -56,12 +56,7 @@ enum Place {
 impl Cursor {
     pub(super) fn new(shared: SharedRef, next: u64) -> Self {
         let published = shared.subscribe();
-        Self {
-            shared,
-            next,
-            published,
-            file: None,
-        }
+        Self { shared, next, published, file: None }
     }
 
     /// The offset of the next byte that [`Cursor::next`] returns or leaves out.
@@ -155,19 +150,15 @@ impl Cursor {
                     log: Arc::new(File::open(index::log_path(shared.dir(), segment.start))?),
                 },
             };
-            let len = usize::try_from(until - offset)
-                .unwrap_or(usize::MAX)
-                .min(limits::DISK_READ_BYTES);
+            let len =
+                usize::try_from(until - offset).unwrap_or(usize::MAX).min(limits::DISK_READ_BYTES);
             let mut data = vec![0; len];
             let position = offset - segment.start;
             open.log.read_exact_at(&mut data, position)?;
             // Without its index a segment still has its bytes.
-            let time = Index::open(
-                &index::index_path(shared.dir(), segment.start),
-                segment.start,
-            )
-            .and_then(|index| index.time_at(position))
-            .unwrap_or(segment.base);
+            let time = Index::open(&index::index_path(shared.dir(), segment.start), segment.start)
+                .and_then(|index| index.time_at(position))
+                .unwrap_or(segment.base);
             Ok::<_, io::Error>((open, Frame::build(shared.framer, offset, time, &[&data])))
         });
         let (open, frame) = read.await.map_err(io::Error::other)??;

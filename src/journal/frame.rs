@@ -45,10 +45,7 @@ impl Frame {
         for part in parts {
             wire.extend_from_slice(part);
         }
-        Self {
-            head,
-            wire: wire.freeze(),
-        }
+        Self { head, wire: wire.freeze() }
     }
 
     /// Offset of the first byte.
@@ -85,16 +82,9 @@ impl Frame {
     /// The part of this frame from `from` to before `to`, as a frame of its own.
     pub(super) fn part(&self, framer: Framer, from: u64, to: u64) -> Self {
         let start = from.max(self.offset());
-        let skip = usize::try_from(start - self.offset())
-            .unwrap_or(self.len())
-            .min(self.len());
+        let skip = usize::try_from(start - self.offset()).unwrap_or(self.len()).min(self.len());
         let keep = usize::try_from(to.min(self.end()).saturating_sub(start)).unwrap_or(0);
-        Self::build(
-            framer,
-            start,
-            self.time(),
-            &[&self.data()[skip..skip + keep]],
-        )
+        Self::build(framer, start, self.time(), &[&self.data()[skip..skip + keep]])
     }
 
     /// Memory that the frame takes, its place in the tail included.

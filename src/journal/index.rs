@@ -62,12 +62,7 @@ impl Record {
     }
 
     fn sum(end: u32, base: Micros, time: Micros, kind: Kind, data: &[u8]) -> Self {
-        let mut record = Self {
-            end,
-            time: time.max(base),
-            kind,
-            crc: 0,
-        };
+        let mut record = Self { end, time: time.max(base), kind, crc: 0 };
         record.crc = record.checksum(base, data);
         record
     }
@@ -100,24 +95,7 @@ impl Record {
     }
 
     fn decode(bytes: [u8; 16], base: Micros) -> Option<Self> {
-        let [
-            e0,
-            e1,
-            e2,
-            e3,
-            c0,
-            c1,
-            c2,
-            c3,
-            t0,
-            t1,
-            t2,
-            t3,
-            t4,
-            t5,
-            kind,
-            _,
-        ] = bytes;
+        let [e0, e1, e2, e3, c0, c1, c2, c3, t0, t1, t2, t3, t4, t5, kind, _] = bytes;
         Some(Self {
             end: u32::from_le_bytes([e0, e1, e2, e3]),
             crc: u32::from_le_bytes([c0, c1, c2, c3]),
@@ -167,11 +145,7 @@ impl Index {
                 "not the index of this segment",
             ));
         }
-        Ok(Self {
-            file,
-            base,
-            count: (len - HEADER_BYTES) / RECORD_BYTES,
-        })
+        Ok(Self { file, base, count: (len - HEADER_BYTES) / RECORD_BYTES })
     }
 
     /// Where times are counted from.
@@ -187,8 +161,7 @@ impl Index {
     /// One record; `None` if it is damaged.
     pub(super) fn record(&self, at: u64) -> io::Result<Option<Record>> {
         let mut bytes = [0; 16];
-        self.file
-            .read_exact_at(&mut bytes, HEADER_BYTES + at * RECORD_BYTES)?;
+        self.file.read_exact_at(&mut bytes, HEADER_BYTES + at * RECORD_BYTES)?;
         Ok(Record::decode(bytes, self.base))
     }
 
@@ -207,15 +180,8 @@ impl Index {
         let mut at = self.search(|record| record.time < time)?;
         // A close record has a time but no bytes.
         while at < self.count {
-            if self
-                .record(at)?
-                .is_some_and(|record| record.kind == Kind::Data)
-            {
-                let before = at
-                    .checked_sub(1)
-                    .map(|at| self.record(at))
-                    .transpose()?
-                    .flatten();
+            if self.record(at)?.is_some_and(|record| record.kind == Kind::Data) {
+                let before = at.checked_sub(1).map(|at| self.record(at)).transpose()?.flatten();
                 return Ok(Some(before.map_or(0, |record| u64::from(record.end))));
             }
             at += 1;

@@ -109,13 +109,8 @@ impl Journal {
     /// still open see the end of what is in memory.
     pub async fn remove(self) -> Result<(), Error> {
         let (done, removed) = tokio::sync::oneshot::channel();
-        self.shared
-            .clone()
-            .schedule(Work::Remove(self.shared.clone(), done));
-        removed
-            .await
-            .map_err(|_| Error::Stopping)?
-            .map_err(Error::io(self.shared.dir()))
+        self.shared.clone().schedule(Work::Remove(self.shared.clone(), done));
+        removed.await.map_err(|_| Error::Stopping)?.map_err(Error::io(self.shared.dir()))
     }
 }
 

@@ -57,12 +57,7 @@ impl Journal {
             Position::LastLines(lines) => self.last_lines(lines, oldest, next).await?,
             Position::Time(time) => self.since(micros(time)).await?.unwrap_or(next).max(oldest),
         };
-        Ok(Start {
-            cursor,
-            offset: cursor.max(oldest),
-            oldest,
-            next,
-        })
+        Ok(Start { cursor, offset: cursor.max(oldest), oldest, next })
     }
 
     /// The first offset received at or after `time`; `None`: all came before.
@@ -70,10 +65,7 @@ impl Journal {
         let (mut candidates, unwritten) = {
             let core = self.shared.core();
             // The last segment that began before, and those after it.
-            let first = core
-                .segments
-                .partition_point(|s| s.base < time)
-                .saturating_sub(1);
+            let first = core.segments.partition_point(|s| s.base < time).saturating_sub(1);
             let candidates: Vec<_> = core.segments.range(first..).copied().collect();
             (candidates, core.tail.unwritten_since(time))
         };
@@ -106,9 +98,7 @@ impl Journal {
         }
         let mut end = next;
         while end > floor {
-            let start = end
-                .saturating_sub(limits::DISK_READ_BYTES as u64)
-                .max(floor);
+            let start = end.saturating_sub(limits::DISK_READ_BYTES as u64).max(floor);
             let block = read_block(self.cursor(start), end).await?;
             for (offset, byte) in block.iter().rev() {
                 // The newline that ends the last line begins no new one.

@@ -64,18 +64,10 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
         let len = fs::metadata(index::log_path(dir, start))?.len();
         // A sealed segment whose index is damaged is still readable from its log.
         let (index_len, base) = match Index::open(&index::index_path(dir, start), start) {
-            Ok(index) => (
-                index::HEADER_BYTES + index.count() * index::RECORD_BYTES,
-                index.base(),
-            ),
+            Ok(index) => (index::HEADER_BYTES + index.count() * index::RECORD_BYTES, index.base()),
             Err(_) => (0, 0),
         };
-        recovered.segments.push(Segment {
-            start,
-            len,
-            index_len,
-            base,
-        });
+        recovered.segments.push(Segment { start, len, index_len, base });
     }
     if let Some(start) = newest {
         recover_newest(dir, start, trust, &mut recovered)?;
@@ -92,9 +84,7 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
         // The name of the next segment keeps the jump, should this run be
         // killed before the device says anything.
         let now = micros(SystemTime::now());
-        recovered
-            .segments
-            .push(segment::begin(dir, recovered.next, now)?);
+        recovered.segments.push(segment::begin(dir, recovered.next, now)?);
     }
     segment::clear_ahead(dir)?;
     Ok(recovered)
@@ -104,9 +94,7 @@ fn segment_starts(entries: fs::ReadDir) -> io::Result<Vec<u64>> {
     let mut starts = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        let start = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
+        let start = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
         starts.extend(start);
     }
     Ok(starts)
@@ -123,10 +111,7 @@ fn recover_newest(
     let index_path = index::index_path(dir, start);
     let log = OpenOptions::new().read(true).write(true).open(&log_path)?;
     let log_len = log.metadata()?.len();
-    let modified = log
-        .metadata()?
-        .modified()
-        .unwrap_or_else(|_| SystemTime::now());
+    let modified = log.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
 
     let index = match Index::open(&index_path, start) {
         Ok(index) => index,
@@ -201,12 +186,7 @@ struct Whole {
 /// Goes back from the end of the index to the last record whose bytes are in
 /// the log as they were written.
 fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> {
-    let mut whole = Whole {
-        len: 0,
-        records: 0,
-        claimed: 0,
-        closed: false,
-    };
+    let mut whole = Whole { len: 0, records: 0, claimed: 0, closed: false };
     // Records up to and with an orderly end, if the bytes before it are whole.
     let mut with_close = None;
     let mut at = index.count();
@@ -225,11 +205,7 @@ fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> 
             continue;
         };
         whole.claimed = whole.claimed.max(end);
-        let len = if record.kind == Kind::Data {
-            end - start
-        } else {
-            0
-        };
+        let len = if record.kind == Kind::Data { end - start } else { 0 };
         let mut data = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         let read = end <= log_len && log.read_exact_at(&mut data, start).is_ok();
         if !read || !record.matches(index.base(), &data) {

@@ -56,25 +56,14 @@ impl Root {
         segment::create_dir(&config.dir).map_err(Error::io(&config.dir))?;
         let boot_id = fs::read_to_string(BOOT_ID).ok();
         let last = fs::read_to_string(config.dir.join(BOOT_FILE)).ok();
-        let trust = if boot_id.is_some() && boot_id == last {
-            Trust::Killed
-        } else {
-            Trust::PowerLost
-        };
+        let trust =
+            if boot_id.is_some() && boot_id == last { Trust::Killed } else { Trust::PowerLost };
         let queues: Vec<Arc<Queue>> = (0..limits::SCRIBES).map(|_| Arc::default()).collect();
         let mut threads = Vec::new();
         for (at, queue) in queues.iter().enumerate() {
             threads.extend(scribe::spawn(queue.clone(), at).map_err(Error::Thread)?);
         }
-        Ok(Self {
-            config,
-            metrics,
-            boot_id,
-            trust,
-            queues,
-            threads,
-            budget: Arc::default(),
-        })
+        Ok(Self { config, metrics, boot_id, trust, queues, threads, budget: Arc::default() })
     }
 
     /// Opens one device's journal, repairing what an unclean end left. Blocks.
@@ -150,10 +139,7 @@ fn folder(id: &DeviceId, uid: Uid) -> String {
 }
 
 fn remove_left_over(path: &Path) -> io::Result<()> {
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "deleted")
-    {
+    if path.extension().is_some_and(|extension| extension == "deleted") {
         fs::remove_dir_all(path)
     } else {
         segment::remove_dir(path)

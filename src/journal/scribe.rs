@@ -81,19 +81,13 @@ impl Queue {
                 return Some(work);
             }
             state = match until {
-                None => self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return None;
                     }
-                    self.work
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -110,12 +104,8 @@ pub(super) fn spawn(queue: Arc<Queue>, at: usize) -> io::Result<[JoinHandle<()>;
         failed: Vec::new(),
         scratch: Vec::new(),
     };
-    let scribe = thread::Builder::new()
-        .name(format!("scribe-{at}"))
-        .spawn(move || scribe.run())?;
-    let watch = thread::Builder::new()
-        .name(format!("watch-{at}"))
-        .spawn(move || watch(&queue))?;
+    let scribe = thread::Builder::new().name(format!("scribe-{at}")).spawn(move || scribe.run())?;
+    let watch = thread::Builder::new().name(format!("watch-{at}")).spawn(move || watch(&queue))?;
     Ok([scribe, watch])
 }
 
@@ -178,11 +168,7 @@ impl Scribe {
                 self.fail(&shared, &error);
             }
         }
-        if !self
-            .unsettled
-            .iter()
-            .any(|other| Arc::ptr_eq(other, &shared))
-        {
+        if !self.unsettled.iter().any(|other| Arc::ptr_eq(other, &shared)) {
             self.unsettled.push(shared);
         }
     }
@@ -193,10 +179,7 @@ impl Scribe {
         // Never more than a segment at once, so that retention holds for small ones too.
         let share =
             usize::try_from(retention / limits::SEGMENTS_PER_RETENTION).unwrap_or(usize::MAX);
-        let frames = shared
-            .core()
-            .tail
-            .take_unwritten(share.min(limits::SCRIBE_TURN_BYTES));
+        let frames = shared.core().tail.take_unwritten(share.min(limits::SCRIBE_TURN_BYTES));
         let Some(last) = frames.last() else {
             return Ok(false);
         };
@@ -223,10 +206,13 @@ impl Scribe {
         if let Err(error) = lock(&shared.disk).note_ahead() {
             tracing::warn!(journal = %shared.dir().display(), %error, "cannot note that output runs ahead of the disk");
         }
-        let reason = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
-            io::ErrorKind::ReadOnlyFilesystem => "DiskReadOnly",
-            _ => "DiskFailed",
+        let kind = error.kind();
+        let reason = if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            "DiskFull"
+        } else if kind == io::ErrorKind::ReadOnlyFilesystem {
+            "DiskReadOnly"
+        } else {
+            "DiskFailed"
         };
         shared.degrade(reason, error.to_string());
         if !self.failed.iter().any(|other| Arc::ptr_eq(other, shared)) {
@@ -290,16 +276,11 @@ fn watch(queue: &Queue) {
             state.watching = false;
         }
         if !state.watching {
-            state = queue
-                .watch
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = queue.watch.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
-        let stalled = state
-            .writing
-            .as_ref()
-            .filter(|(_, since)| since.elapsed() >= limits::DISK_STALL);
+        let stalled =
+            state.writing.as_ref().filter(|(_, since)| since.elapsed() >= limits::DISK_STALL);
         if let Some((current, _)) = stalled {
             let mut waiting = vec![current.clone()];
             for work in &state.items {

@@ -68,13 +68,7 @@ struct Files {
 impl Disk {
     /// Goes on with `last`, which recovery found whole.
     pub(super) fn new(dir: PathBuf, last: Option<Segment>) -> Self {
-        Self {
-            dir,
-            last,
-            files: None,
-            last_time: 0,
-            ahead: false,
-        }
+        Self { dir, last, files: None, last_time: 0, ahead: false }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -174,9 +168,7 @@ impl Disk {
             };
             let end = u32::try_from(last.len).map_err(io::Error::other)?;
             let record = Record::close(end, last.base, now.max(self.last_time));
-            files
-                .index
-                .write_all_at(&record.encode(last.base), last.index_len)?;
+            files.index.write_all_at(&record.encode(last.base), last.index_len)?;
             last.index_len += index::RECORD_BYTES;
         }
         self.files = None;
@@ -234,12 +226,7 @@ pub(super) fn begin(dir: &Path, start: u64, base: Micros) -> io::Result<Segment>
     create(&index::log_path(dir, start))?;
     let index = create(&index::index_path(dir, start))?;
     index.write_all_at(&index::encode_header(start, base), 0)?;
-    Ok(Segment {
-        start,
-        len: 0,
-        index_len: index::HEADER_BYTES,
-        base,
-    })
+    Ok(Segment { start, len: 0, index_len: index::HEADER_BYTES, base })
 }
 
 /// Whether [`Disk::note_ahead`] was called and never cleared.
@@ -254,10 +241,7 @@ pub(super) fn clear_ahead(dir: &Path) -> io::Result<()> {
 
 /// Consoles show passwords: nobody but the server may look into its folders.
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Removes a journal's folder: first from its name, so that a half-done removal
@@ -273,12 +257,7 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

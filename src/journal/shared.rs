@@ -230,11 +230,7 @@ impl Shared {
     }
 
     fn trim(&self, core: &mut Core, limit: usize) {
-        let others = self
-            .budget
-            .0
-            .load(Ordering::Relaxed)
-            .saturating_sub(core.booked);
+        let others = self.budget.0.load(Ordering::Relaxed).saturating_sub(core.booked);
         let limit = if others + core.tail.cost() > limits::TAILS_BYTES_MAX {
             limits::TAIL_BYTES_MIN
         } else {
@@ -251,18 +247,12 @@ impl Shared {
     fn book(&self, core: &mut Core) {
         let cost = core.tail.cost();
         if cost >= core.booked {
-            self.budget
-                .0
-                .fetch_add(cost - core.booked, Ordering::Relaxed);
+            self.budget.0.fetch_add(cost - core.booked, Ordering::Relaxed);
         } else {
-            self.budget
-                .0
-                .fetch_sub(core.booked - cost, Ordering::Relaxed);
+            self.budget.0.fetch_sub(core.booked - cost, Ordering::Relaxed);
         }
-        let (cost_gauge, booked_gauge) = (
-            i64::try_from(cost).unwrap_or(0),
-            i64::try_from(core.booked).unwrap_or(0),
-        );
+        let (cost_gauge, booked_gauge) =
+            (i64::try_from(cost).unwrap_or(0), i64::try_from(core.booked).unwrap_or(0));
         self.metrics.tail_bytes.inc_by(cost_gauge - booked_gauge);
         core.booked = cost;
     }
@@ -283,9 +273,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.budget.0.fetch_sub(core.booked, Ordering::Relaxed);
-        self.metrics
-            .tail_bytes
-            .dec_by(i64::try_from(core.booked).unwrap_or(0));
+        self.metrics.tail_bytes.dec_by(i64::try_from(core.booked).unwrap_or(0));
     }
 }
 
@@ -293,17 +281,12 @@ impl Core {
     /// The first byte that can be read.
     pub(super) fn oldest(&self) -> u64 {
         let first = self.tail.first();
-        self.segments
-            .iter()
-            .find(|segment| segment.len > 0)
-            .map_or(first, |s| s.start.min(first))
+        self.segments.iter().find(|segment| segment.len > 0).map_or(first, |s| s.start.min(first))
     }
 
     /// The segment that holds `offset`.
     pub(super) fn segment_of(&self, offset: u64) -> Option<Segment> {
-        let after = self
-            .segments
-            .partition_point(|segment| segment.start <= offset);
+        let after = self.segments.partition_point(|segment| segment.start <= offset);
         let segment = self.segments.get(after.checked_sub(1)?)?;
         (offset < segment.end()).then_some(*segment)
     }

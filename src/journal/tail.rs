@@ -91,9 +91,7 @@ impl Tail {
 
     /// Frames that are not written yet, in order, up to about `limit` bytes.
     pub(super) fn take_unwritten(&self, limit: usize) -> Vec<Frame> {
-        let from = self
-            .frames
-            .partition_point(|frame| frame.offset() < self.written);
+        let from = self.frames.partition_point(|frame| frame.offset() < self.written);
         let mut taken = 0;
         self.frames
             .range(from..)
@@ -158,10 +156,7 @@ impl Tail {
             return Lookup::AtEnd;
         };
         let alone = frame.len() >= limits::FRAME_BYTES_MAX / 2
-            || self
-                .frames
-                .get(at + 1)
-                .is_none_or(|next| next.end() > self.published);
+            || self.frames.get(at + 1).is_none_or(|next| next.end() > self.published);
         if frame.offset() == offset && alone {
             return Lookup::Frame(frame.clone());
         }
@@ -183,13 +178,9 @@ impl Tail {
     /// The first frame that the disk does not have and that came at or after
     /// `time`.
     pub(super) fn unwritten_since(&self, time: Micros) -> Option<u64> {
-        let from = self
-            .frames
-            .partition_point(|frame| frame.offset() < self.written);
+        let from = self.frames.partition_point(|frame| frame.offset() < self.written);
         let mut unwritten = self.frames.range(from..);
-        unwritten
-            .find(|frame| frame.time() >= time)
-            .map(Frame::offset)
+        unwritten.find(|frame| frame.time() >= time).map(Frame::offset)
     }
 
     /// Joins published frames from the one at `at`, beginning with `offset`.
@@ -308,9 +299,7 @@ mod tests {
             push(&mut tail, 5);
         }
         tail.mark_written(50);
-        let (Lookup::Frame(a), Lookup::Frame(b)) = (tail.at(0), tail.at(0)) else {
-            panic!()
-        };
+        let (Lookup::Frame(a), Lookup::Frame(b)) = (tail.at(0), tail.at(0)) else { panic!() };
         assert_eq!(a.len(), 50);
         assert_eq!(a.wire().as_ptr(), b.wire().as_ptr());
     }

@@ -24,14 +24,9 @@ fn open(dir: &Path) -> (Root, Writer) {
 }
 
 fn open_with(dir: &Path, retention: u64) -> (Root, Writer) {
-    let config = Config {
-        dir: dir.to_owned(),
-        framer,
-    };
+    let config = Config { dir: dir.to_owned(), framer };
     let root = Root::open(config, Arc::new(Metrics::new())).unwrap();
-    let writer = root
-        .journal(&"node7".parse().unwrap(), Uid(1), retention)
-        .unwrap();
+    let writer = root.journal(&"node7".parse().unwrap(), Uid(1), retention).unwrap();
     root.all_open().unwrap();
     (root, writer)
 }
@@ -61,8 +56,7 @@ async fn read_to(cursor: &mut Cursor, end: u64) -> Vec<u8> {
 }
 
 fn file(dir: &Path, start: u64, extension: &str) -> PathBuf {
-    dir.join("node7@0000000000000001")
-        .join(format!("{start:020}.{extension}"))
+    dir.join("node7@0000000000000001").join(format!("{start:020}.{extension}"))
 }
 
 #[tokio::test]
@@ -73,10 +67,7 @@ async fn segments_are_the_bytes_that_were_said() {
     say(&mut writer, b"=> ");
     let mut cursor = writer.journal().cursor(0);
     assert_eq!(read_to(&mut cursor, 19).await, b"U-Boot 2023.01\r\n=> ");
-    assert_eq!(
-        fs::read(file(dir.path(), 0, "log")).unwrap(),
-        b"U-Boot 2023.01\r\n=> "
-    );
+    assert_eq!(fs::read(file(dir.path(), 0, "log")).unwrap(), b"U-Boot 2023.01\r\n=> ");
     drop(writer);
     root.close();
 }
@@ -93,10 +84,7 @@ async fn a_kill_loses_nothing_that_was_seen_and_offsets_go_on() {
         kill(root, writer);
     }
     let (_root, writer) = open(dir.path());
-    assert_eq!(
-        read_to(&mut writer.journal().cursor(0), 18).await,
-        b"hello\nhello\nhello\n"
-    );
+    assert_eq!(read_to(&mut writer.journal().cursor(0), 18).await, b"hello\nhello\nhello\n");
 }
 
 #[tokio::test]
@@ -106,31 +94,15 @@ async fn bytes_written_without_their_record_are_kept() {
     say(&mut writer, b"seen");
     read_to(&mut writer.journal().cursor(0), 4).await;
     kill(root, writer);
-    let mut log = OpenOptions::new()
-        .append(true)
-        .open(file(dir.path(), 0, "log"))
-        .unwrap();
+    let mut log = OpenOptions::new().append(true).open(file(dir.path(), 0, "log")).unwrap();
     log.write_all(b" and not recorded").unwrap();
-    let mut index = OpenOptions::new()
-        .append(true)
-        .open(file(dir.path(), 0, "idx"))
-        .unwrap();
+    let mut index = OpenOptions::new().append(true).open(file(dir.path(), 0, "idx")).unwrap();
     index.write_all(b"torn").unwrap();
 
     let (_root, mut writer) = open(dir.path());
-    assert!(
-        writer
-            .journal()
-            .status()
-            .recovery
-            .unwrap()
-            .contains("17 bytes")
-    );
+    assert!(writer.journal().status().recovery.unwrap().contains("17 bytes"));
     say(&mut writer, b"!");
-    assert_eq!(
-        read_to(&mut writer.journal().cursor(0), 22).await,
-        b"seen and not recorded!"
-    );
+    assert_eq!(read_to(&mut writer.journal().cursor(0), 22).await, b"seen and not recorded!");
 }
 
 #[tokio::test]
@@ -142,10 +114,7 @@ async fn a_torn_log_is_cut_to_the_last_whole_record_and_its_offsets_are_a_gap() 
     say(&mut writer, b"to be torn");
     read_to(&mut writer.journal().cursor(5), 15).await;
     kill(root, writer);
-    let log = OpenOptions::new()
-        .write(true)
-        .open(file(dir.path(), 0, "log"))
-        .unwrap();
+    let log = OpenOptions::new().write(true).open(file(dir.path(), 0, "log")).unwrap();
     log.set_len(9).unwrap();
 
     // Twice: the repair itself must survive being killed.
@@ -156,10 +125,7 @@ async fn a_torn_log_is_cut_to_the_last_whole_record_and_its_offsets_are_a_gap() 
     }
     let (_root, mut writer) = open(dir.path());
     say(&mut writer, b"new");
-    assert_eq!(
-        read_to(&mut writer.journal().cursor(0), 18).await,
-        b"whole<gap 5-15>new"
-    );
+    assert_eq!(read_to(&mut writer.journal().cursor(0), 18).await, b"whole<gap 5-15>new");
 }
 
 #[tokio::test]
@@ -176,10 +142,7 @@ async fn after_a_power_loss_no_offset_is_given_out_again() {
     assert_eq!(writer.next_offset(), next);
     say(&mut writer, b"new");
     let expected = format!("whole<gap 5-{next}>new");
-    assert_eq!(
-        read_to(&mut writer.journal().cursor(0), next + 3).await,
-        expected.as_bytes()
-    );
+    assert_eq!(read_to(&mut writer.journal().cursor(0), next + 3).await, expected.as_bytes());
     drop(writer);
     root.close();
 
@@ -197,32 +160,24 @@ async fn retention_bounds_the_disk_and_is_told_as_a_gap() {
     let mut slow = writer.journal().cursor(0);
     let mut line = 0u64;
     for _ in 0..200 {
-        let text: Vec<u8> = (0..2000)
-            .map(|n| b'a' + u8::try_from((line + n) % 26).unwrap())
-            .collect();
+        let text: Vec<u8> =
+            (0..2000).map(|n| b'a' + u8::try_from((line + n) % 26).unwrap()).collect();
         say(&mut writer, &text);
         line += 2000;
         read_to(&mut writer.journal().cursor(line - 2000), line).await;
     }
     let status = writer.journal().status();
-    assert!(
-        status.disk_bytes <= limits::RETENTION_BYTES_MIN,
-        "{status:?}"
-    );
+    assert!(status.disk_bytes <= limits::RETENTION_BYTES_MIN, "{status:?}");
     let folder = file(dir.path(), 0, "log").parent().unwrap().to_owned();
-    let on_disk: u64 = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
-        .sum();
+    let on_disk: u64 =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(on_disk <= limits::RETENTION_BYTES_MIN + 8192, "{on_disk}");
 
     // Drop the tail, so that the rest comes from disk.
     writer.journal().shared.core().tail.trim(0);
     let oldest = writer.journal().status().oldest_offset;
     assert!(oldest > 0);
-    let Item::Gap { from: 0, to } = slow.next().await.unwrap() else {
-        panic!("a gap first")
-    };
+    let Item::Gap { from: 0, to } = slow.next().await.unwrap() else { panic!("a gap first") };
     assert_eq!(to, oldest);
     let rest = read_to(&mut slow, line).await;
     assert_eq!(rest.len() as u64, line - oldest);
@@ -263,18 +218,11 @@ async fn readers_begin_where_they_ask() {
         (Position::Time(later), 14),
         (Position::Time(SystemTime::now()), next),
     ] {
-        assert_eq!(
-            journal.start(position).await.unwrap().offset,
-            offset,
-            "{position:?}"
-        );
+        assert_eq!(journal.start(position).await.unwrap().offset, offset, "{position:?}");
     }
     say(&mut writer, b"\n");
     read_to(&mut writer.journal().cursor(0), 25).await;
-    assert_eq!(
-        journal.start(Position::LastLines(1)).await.unwrap().offset,
-        14
-    );
+    assert_eq!(journal.start(Position::LastLines(1)).await.unwrap().offset, 14);
 }
 
 #[tokio::test]
@@ -291,11 +239,7 @@ async fn a_disk_that_fails_degrades_and_heals_without_a_hole() {
     fs::rename(&folder, &aside).unwrap();
     fs::write(&folder, "").unwrap();
     say(&mut writer, b"during ");
-    assert_eq!(
-        read_to(&mut cursor, 14).await,
-        b"during ",
-        "attachers go on from memory"
-    );
+    assert_eq!(read_to(&mut cursor, 14).await, b"during ", "attachers go on from memory");
     assert!(writer.journal().status().degraded.holds.is_some());
     fs::remove_file(&folder).unwrap();
     fs::rename(&aside, &folder).unwrap();
@@ -309,8 +253,5 @@ async fn a_disk_that_fails_degrades_and_heals_without_a_hole() {
     drop(writer);
     root.close();
     let (_root, writer) = open(dir.path());
-    assert_eq!(
-        read_to(&mut writer.journal().cursor(0), 19).await,
-        b"before during after"
-    );
+    assert_eq!(read_to(&mut writer.journal().cursor(0), 19).await, b"before during after");
 }

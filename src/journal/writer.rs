@@ -26,20 +26,12 @@ pub struct Writer {
 impl Writer {
     pub(super) fn new(shared: SharedRef) -> Self {
         let next = shared.core().tail.next();
-        Self {
-            shared,
-            pending: Vec::new(),
-            pending_time: 0,
-            next,
-            last_time: 0,
-        }
+        Self { shared, pending: Vec::new(), pending_time: 0, next, last_time: 0 }
     }
 
     /// The reading end.
     pub fn journal(&self) -> Journal {
-        Journal {
-            shared: self.shared.clone(),
-        }
+        Journal { shared: self.shared.clone() }
     }
 
     /// The offset of the next byte, gathered ones included.
@@ -116,8 +108,6 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.flush();
-        self.shared
-            .clone()
-            .schedule(Work::Close(self.shared.clone()));
+        self.shared.clone().schedule(Work::Close(self.shared.clone()));
     }
 }

@@ -33,11 +33,7 @@ pub struct Input {
 
 impl Attachment {
     pub(super) fn new(line: Handle, joined: Joined) -> Self {
-        Self {
-            line,
-            id: joined.id,
-            progress: joined.progress,
-        }
+        Self { line, id: joined.id, progress: joined.progress }
     }
 
     /// Names it on its line.
@@ -47,11 +43,7 @@ impl Attachment {
 
     /// The input side.
     pub fn input(&self) -> Input {
-        Input {
-            line: self.line.clone(),
-            id: self.id,
-            progress: self.progress.clone(),
-        }
+        Input { line: self.line.clone(), id: self.id, progress: self.progress.clone() }
     }
 
     /// The device's output.
@@ -81,11 +73,7 @@ impl Attachment {
 
     /// Why the line has ended, if it has.
     pub fn ended(&self) -> Option<EndReason> {
-        self.line
-            .shared
-            .ending
-            .is_cancelled()
-            .then(|| self.line.end_reason())
+        self.line.shared.ending.is_cancelled().then(|| self.line.end_reason())
     }
 
     /// Waits until the line ends, and tells why.
@@ -104,16 +92,8 @@ impl Input {
     /// Asks to write, to wait, or to give up writing.
     pub async fn claim(&self, mode: Mode) -> Result<(), Error> {
         let (answer, claimed) = oneshot::channel();
-        let command = Command::Claim {
-            id: self.id,
-            mode,
-            answer,
-        };
-        self.line
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| self.line.ended())?;
+        let command = Command::Claim { id: self.id, mode, answer };
+        self.line.commands.send(command).await.map_err(|_| self.line.ended())?;
         claimed.await.map_err(|_| self.line.ended())?
     }
 
@@ -130,13 +110,7 @@ impl Input {
     /// nothing.
     pub async fn send(&self, offset: Option<u64>, data: Bytes) -> Result<(), Error> {
         let n = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let room = self
-            .line
-            .shared
-            .input_room
-            .clone()
-            .acquire_many_owned(n)
-            .await;
+        let room = self.line.shared.input_room.clone().acquire_many_owned(n).await;
         let room = room.map_err(|_| self.line.ended())?;
         self.queue(offset, data, room).await
     }
@@ -148,18 +122,8 @@ impl Input {
         room: tokio::sync::OwnedSemaphorePermit,
     ) -> Result<(), Error> {
         let progress = self.progress.clone();
-        let piece = Piece {
-            from: self.id,
-            offset,
-            data,
-            room,
-            progress,
-        };
-        self.line
-            .commands
-            .send(Command::Input(piece))
-            .await
-            .map_err(|_| self.line.ended())
+        let piece = Piece { from: self.id, offset, data, room, progress };
+        self.line.commands.send(Command::Input(piece)).await.map_err(|_| self.line.ended())
     }
 
     /// Tells the attacher that a piece was dropped for lack of room.
@@ -170,10 +134,7 @@ impl Input {
     /// Drops what waits; afterwards [`Progress::written`] is final.
     pub async fn drop_waiting(&self) -> Progress {
         let (answer, done) = oneshot::channel();
-        let command = Command::DropInput {
-            id: self.id,
-            answer,
-        };
+        let command = Command::DropInput { id: self.id, answer };
         if self.line.commands.send(command).await.is_ok() {
             done.await.ok();
         }

@@ -202,21 +202,11 @@ mod tests {
         queue.push(piece(&progress, Some(0), b"abc")).unwrap();
         queue.push(piece(&progress, Some(1), b"bcde")).unwrap();
         queue.push(piece(&progress, Some(0), b"ab")).unwrap();
-        assert_eq!(
-            queue.push(piece(&progress, Some(6), b"x")),
-            Err(Refusal::OffsetGap)
-        );
+        assert_eq!(queue.push(piece(&progress, Some(6), b"x")), Err(Refusal::OffsetGap));
         assert_eq!(queue.front(), Some(&b"abc"[..]));
         queue.wrote(3);
         assert_eq!(queue.front(), Some(&b"de"[..]));
-        assert_eq!(
-            progress.get(),
-            Progress {
-                written: 3,
-                queued: 5,
-                refusal: None
-            }
-        );
+        assert_eq!(progress.get(), Progress { written: 3, queued: 5, refusal: None });
     }
 
     #[test]
@@ -226,14 +216,7 @@ mod tests {
         queue.wrote(2);
         assert_eq!(queue.drop_from(None), 4);
         let refusal = Some(Refusal::NotConnected);
-        assert_eq!(
-            progress.get(),
-            Progress {
-                written: 2,
-                queued: 2,
-                refusal
-            }
-        );
+        assert_eq!(progress.get(), Progress { written: 2, queued: 2, refusal });
         queue.push(piece(&progress, Some(2), b"cd")).unwrap();
         assert_eq!(queue.front(), Some(&b"cd"[..]));
     }

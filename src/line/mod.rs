@@ -67,10 +67,7 @@ pub enum Error {
     #[error("the device is going away")]
     Ended(EndReason),
     /// It has as many attachments as it may have.
-    #[error(
-        "the device has {} attachments already",
-        limits::DEVICE_ATTACHMENTS_MAX
-    )]
+    #[error("the device has {} attachments already", limits::DEVICE_ATTACHMENTS_MAX)]
     AttachmentLimit,
     /// The spec does not allow shared writing.
     #[error("the device does not allow shared writing")]
@@ -173,21 +170,13 @@ struct Departures {
 
 impl Departures {
     fn add(&self, id: AttachmentId) {
-        self.ids
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(id);
+        self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id);
         self.woken.notify_one();
     }
 
     async fn take(&self) -> Vec<AttachmentId> {
         self.woken.notified().await;
-        std::mem::take(
-            &mut self
-                .ids
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        std::mem::take(&mut self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
@@ -209,22 +198,10 @@ pub fn spawn(device: Arc<Device>, writer: journal::Writer, around: Surroundings)
     });
     let journal = writer.journal();
     let tasks = around.tasks.clone();
-    let line = task::Line::new(
-        device,
-        writer,
-        around,
-        shared.clone(),
-        status_sender,
-        writers_sender,
-    );
+    let line =
+        task::Line::new(device, writer, around, shared.clone(), status_sender, writers_sender);
     tasks.spawn(line.run(receiver));
-    Handle {
-        commands,
-        status,
-        writers,
-        journal,
-        shared,
-    }
+    Handle { commands, status, writers, journal, shared }
 }
 
 impl Handle {
@@ -256,10 +233,7 @@ impl Handle {
     pub async fn attach(&self, name: String, mode: Mode) -> Result<Attachment, Error> {
         let (answer, joined) = oneshot::channel();
         let command = Command::Attach { name, mode, answer };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| self.ended())?;
+        self.commands.send(command).await.map_err(|_| self.ended())?;
         let joined = joined.await.map_err(|_| self.ended())??;
         Ok(Attachment::new(self.clone(), joined))
     }
@@ -285,11 +259,7 @@ impl Handle {
     }
 
     fn end_reason(&self) -> EndReason {
-        self.shared
-            .reason
-            .get()
-            .copied()
-            .unwrap_or(EndReason::ShuttingDown)
+        self.shared.reason.get().copied().unwrap_or(EndReason::ShuttingDown)
     }
 
     fn ended(&self) -> Error {
@@ -299,9 +269,7 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("status", &*self.status.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("status", &*self.status.borrow()).finish_non_exhaustive()
     }
 }
 

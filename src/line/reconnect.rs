@@ -19,9 +19,8 @@ impl Reconnect {
         if uptime >= spec.reset_after() && !uptime.is_zero() {
             self.failures = 0;
         }
-        let doubled = spec
-            .min_delay()
-            .saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let doubled =
+            spec.min_delay().saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(31);
         let full = doubled.min(spec.max_delay());
         // Between half of it and all of it: a thousand consoles of one rack
@@ -49,20 +48,13 @@ mod tests {
 
     fn delays(uptimes: &[u64]) -> Vec<u128> {
         let mut reconnect = Reconnect::default();
-        let next = |up: &u64| {
-            reconnect
-                .next(&SPEC, Duration::from_secs(*up), 0.0)
-                .as_millis()
-        };
+        let next = |up: &u64| reconnect.next(&SPEC, Duration::from_secs(*up), 0.0).as_millis();
         uptimes.iter().map(next).collect()
     }
 
     #[test]
     fn doubles_to_the_limit_and_starts_over_after_a_long_link() {
-        assert_eq!(
-            delays(&[0, 0, 0, 0, 0, 0]),
-            [100, 200, 400, 800, 1000, 1000]
-        );
+        assert_eq!(delays(&[0, 0, 0, 0, 0, 0]), [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(delays(&[0, 0, 9, 10, 0]), [100, 200, 400, 100, 200]);
         assert_eq!(delays(&[0; 100])[99], 1000);
     }

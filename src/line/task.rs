@@ -130,9 +130,7 @@ impl Line {
                             ..LinkStatus::new(State::Stopped)
                         };
                     });
-                    self.wait(&mut commands, std::future::pending::<()>())
-                        .await
-                        .err()
+                    self.wait(&mut commands, std::future::pending::<()>()).await.err()
                 }
                 RunState::Running => {
                     let spec = &self.spec.host_interface;
@@ -176,9 +174,7 @@ impl Line {
                     since.elapsed()
                 }
             };
-            let delay = self
-                .reconnect
-                .next(&self.spec.reconnect, uptime, fastrand::f64());
+            let delay = self.reconnect.next(&self.spec.reconnect, uptime, fastrand::f64());
             self.publish(|status| {
                 status.state = State::Backoff;
                 status.retry_time = Some(SystemTime::now() + delay);
@@ -201,10 +197,7 @@ impl Line {
             status.retry_time = None;
         });
         let prepared = self.wait(commands, backend.prepare()).await?;
-        let Place {
-            listen_address,
-            pty_path,
-        } = match prepared {
+        let Place { listen_address, pty_path } = match prepared {
             Ok(place) => place,
             Err(error) => return Ok(Err(error)),
         };
@@ -406,9 +399,7 @@ impl Line {
             return;
         }
         let typing = self.last_input.is_some_and(|at| now - at < limits::TYPING);
-        let quiet = self
-            .last_flush
-            .is_none_or(|at| now - at >= limits::JOIN_INTERVAL);
+        let quiet = self.last_flush.is_none_or(|at| now - at >= limits::JOIN_INTERVAL);
         if typing || quiet {
             self.flush(now);
         }
@@ -494,11 +485,8 @@ impl Line {
 
     fn apply_claim(&mut self, id: AttachmentId, mode: Mode) {
         self.bumped.retain(|(bumped, _)| *bumped != id);
-        let by = self
-            .attachments
-            .get(&id)
-            .map(|attached| attached.name.clone())
-            .unwrap_or_default();
+        let by =
+            self.attachments.get(&id).map(|attached| attached.name.clone()).unwrap_or_default();
         for bumped in self.lock.claim(id, mode) {
             tracing::info!(device = %self.device.id, by, "the right to write was taken by force");
             self.bumped.push((bumped, by.clone()));
@@ -532,9 +520,7 @@ impl Line {
     fn reconfigure(&mut self, spec: DeviceSpec, urgency: Urgency) -> Option<Interrupt> {
         let changed = spec.host_interface != self.spec.host_interface
             || spec.run_state != self.spec.run_state;
-        self.writer
-            .journal()
-            .set_retention(spec.journal.retention_bytes());
+        self.writer.journal().set_retention(spec.journal.retention_bytes());
         self.spec = spec;
         if changed || urgency == Urgency::Now {
             self.reconnect.reset();
@@ -549,12 +535,8 @@ impl Line {
     fn lost(&mut self, error: &backend::Error) {
         let message = backend::explain(error);
         self.around.metrics.links_lost.inc();
-        let repeated = self
-            .status
-            .borrow()
-            .last_error
-            .as_ref()
-            .is_some_and(|e| e.message == message);
+        let repeated =
+            self.status.borrow().last_error.as_ref().is_some_and(|e| e.message == message);
         // A far side that is down for a week fills no log.
         if repeated {
             tracing::debug!(device = %self.device.id, error = message, "link lost");
@@ -562,25 +544,16 @@ impl Line {
             tracing::warn!(device = %self.device.id, error = message, "link lost");
         }
         self.publish(|status| {
-            status.last_error = Some(LastError {
-                message,
-                time: SystemTime::now(),
-            });
+            status.last_error = Some(LastError { message, time: SystemTime::now() });
         });
     }
 
     fn tell_writers(&mut self) {
-        let name = |id: &AttachmentId| {
-            self.attachments
-                .get(id)
-                .map(|attached| attached.name.clone())
-        };
+        let name =
+            |id: &AttachmentId| self.attachments.get(id).map(|attached| attached.name.clone());
         let names: Vec<String> = self.lock.holders().iter().filter_map(name).collect();
-        let writers = Writers {
-            lock: self.lock.clone(),
-            names: names.clone(),
-            bumped: self.bumped.clone(),
-        };
+        let writers =
+            Writers { lock: self.lock.clone(), names: names.clone(), bumped: self.bumped.clone() };
         self.writers.send_if_modified(|seen| {
             let differs = **seen != writers;
             if differs {

@@ -46,10 +46,7 @@ impl WriteLock {
 
     /// The place of `id` in the queue, from 1.
     pub fn queue_position(&self, id: AttachmentId) -> Option<usize> {
-        self.queue
-            .iter()
-            .position(|waiting| *waiting == id)
-            .map(|at| at + 1)
+        self.queue.iter().position(|waiting| *waiting == id).map(|at| at + 1)
     }
 
     /// Applies what `id` wants. Returns those that lost the lock by force.
@@ -70,12 +67,7 @@ impl WriteLock {
                 }
             }
             Mode::Force => {
-                let bumped = self
-                    .holders
-                    .iter()
-                    .copied()
-                    .filter(|other| *other != id)
-                    .collect();
+                let bumped = self.holders.iter().copied().filter(|other| *other != id).collect();
                 self.take(id);
                 return bumped;
             }
@@ -141,16 +133,9 @@ mod tests {
 
     #[test]
     fn those_who_wait_come_in_order_and_observers_never() {
-        let mut lock = lock(&[
-            (A, Mode::Write),
-            (B, Mode::Write),
-            (C, Mode::Wait),
-            (B, Mode::Wait),
-        ]);
-        assert_eq!(
-            (lock.queue_position(C), lock.queue_position(B)),
-            (Some(1), Some(2))
-        );
+        let mut lock =
+            lock(&[(A, Mode::Write), (B, Mode::Write), (C, Mode::Wait), (B, Mode::Wait)]);
+        assert_eq!((lock.queue_position(C), lock.queue_position(B)), (Some(1), Some(2)));
         lock.release(A);
         assert_eq!(lock.holders(), [C]);
         lock.release(C);
@@ -171,10 +156,7 @@ mod tests {
 
     #[test]
     fn sharing_is_among_those_who_share() {
-        assert_eq!(
-            lock(&[(A, Mode::Shared), (B, Mode::Shared)]).holders(),
-            [A, B]
-        );
+        assert_eq!(lock(&[(A, Mode::Shared), (B, Mode::Shared)]).holders(), [A, B]);
         assert_eq!(lock(&[(A, Mode::Write), (B, Mode::Shared)]).holders(), [A]);
         assert_eq!(lock(&[(A, Mode::Shared), (B, Mode::Write)]).holders(), [A]);
         // One who writes alone may begin to share.

@@ -33,10 +33,7 @@ impl Memory {
         self.revision += 1;
         match change {
             Change::Create(device) | Change::Update { device, .. } => {
-                let device = Device {
-                    revision: self.revision,
-                    ..device.clone()
-                };
+                let device = Device { revision: self.revision, ..device.clone() };
                 self.devices.insert(id.clone(), device);
             }
             Change::Delete { .. } => {

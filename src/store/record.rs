@@ -55,8 +55,5 @@ pub(super) fn decode(id: &str, bytes: &[u8]) -> Result<Device, Error> {
 }
 
 fn damaged(id: &str, source: serde_json::Error) -> Error {
-    Error::Damaged {
-        id: id.to_owned(),
-        source,
-    }
+    Error::Damaged { id: id.to_owned(), source }
 }

@@ -40,14 +40,9 @@ impl Redb {
         let database = Database::create(path).map_err(|error| Error::open(path, error))?;
         let found = read_format(&database).map_err(|error| Error::database(path, error))?;
         check_format(path, found)?;
-        let store = Self {
-            database,
-            path: path.to_owned(),
-        };
+        let store = Self { database, path: path.to_owned() };
         if found.is_none() {
-            store
-                .initialize()
-                .map_err(|error| Error::database(path, error))?;
+            store.initialize().map_err(|error| Error::database(path, error))?;
         }
         Ok(store)
     }
@@ -72,10 +67,6 @@ impl Redb {
     }
 
     /// The inner error is of a record, the outer of the file.
-    #[expect(
-        clippy::type_complexity,
-        reason = "two kinds of failure, told apart at once by the caller"
-    )]
     fn write(
         &self,
         changes: &[Change],
@@ -93,9 +84,7 @@ impl Redb {
                     Change::Delete { id, from } => (id, Some(*from)),
                 };
                 let found = devices.get(id.as_str())?.map(|row| row.value().to_owned());
-                let found = match found
-                    .map(|bytes| record::decode(id.as_str(), &bytes))
-                    .transpose()
+                let found = match found.map(|bytes| record::decode(id.as_str(), &bytes)).transpose()
                 {
                     Ok(found) => found.map(|device| device.revision),
                     Err(error) => return Ok(Err(error)),
@@ -127,33 +116,23 @@ impl Redb {
 
 impl Store for Redb {
     fn load(&mut self) -> Result<Vec<crate::device::Device>, Error> {
-        let rows = self
-            .read_devices()
-            .map_err(|error| Error::database(&self.path, error))?;
-        rows.iter()
-            .map(|(id, bytes)| record::decode(id, bytes))
-            .collect()
+        let rows = self.read_devices().map_err(|error| Error::database(&self.path, error))?;
+        rows.iter().map(|(id, bytes)| record::decode(id, bytes)).collect()
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<Vec<Result<Revision, Conflict>>, Error> {
-        self.write(changes)
-            .map_err(|error| Error::database(&self.path, error))?
+        self.write(changes).map_err(|error| Error::database(&self.path, error))?
     }
 }
 
 impl Error {
     fn database(path: &Path, source: impl Into<redb::Error>) -> Self {
-        Self::Database {
-            path: path.to_owned(),
-            source: Box::new(source.into()),
-        }
+        Self::Database { path: path.to_owned(), source: Box::new(source.into()) }
     }
 
     fn open(path: &Path, error: DatabaseError) -> Self {
         if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-            Self::InUse {
-                path: path.to_owned(),
-            }
+            Self::InUse { path: path.to_owned() }
         } else {
             Self::database(path, error)
         }
@@ -171,11 +150,9 @@ fn read_format(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Er
 
 fn check_format(path: &Path, found: Option<u64>) -> Result<(), Error> {
     match found {
-        Some(found) if found > FORMAT => Err(Error::Newer {
-            path: path.to_owned(),
-            found,
-            known: FORMAT,
-        }),
+        Some(found) if found > FORMAT => {
+            Err(Error::Newer { path: path.to_owned(), found, known: FORMAT })
+        }
         _ => Ok(()),
     }
 }
@@ -210,33 +187,16 @@ mod tests {
 
     fn conditions_hold(store: &mut dyn Store) {
         let (a, b) = (device("a"), device("b"));
-        let results = store
-            .commit(&[Change::Create(b), Change::Create(a.clone())])
-            .unwrap();
+        let results = store.commit(&[Change::Create(b), Change::Create(a.clone())]).unwrap();
         assert_eq!(results, [Ok(1), Ok(2)]);
         let id = a.id.clone();
         let results = store.commit(&[
             Change::Create(a.clone()),
-            Change::Update {
-                device: a.clone(),
-                from: 1,
-            },
-            Change::Update {
-                device: a.clone(),
-                from: 2,
-            },
-            Change::Update {
-                device: device("c"),
-                from: 2,
-            },
-            Change::Delete {
-                id: id.clone(),
-                from: 2,
-            },
-            Change::Delete {
-                id: id.clone(),
-                from: 3,
-            },
+            Change::Update { device: a.clone(), from: 1 },
+            Change::Update { device: a.clone(), from: 2 },
+            Change::Update { device: device("c"), from: 2 },
+            Change::Delete { id: id.clone(), from: 2 },
+            Change::Delete { id: id.clone(), from: 3 },
             Change::Create(a.clone()),
         ]);
         assert_eq!(
@@ -252,16 +212,7 @@ mod tests {
             ]
         );
         let loaded = store.load().unwrap();
-        assert_eq!(
-            loaded,
-            [
-                Device { revision: 5, ..a },
-                Device {
-                    revision: 1,
-                    ..device("b")
-                }
-            ]
-        );
+        assert_eq!(loaded, [Device { revision: 5, ..a }, Device { revision: 1, ..device("b") }]);
     }
 
     #[test]
@@ -288,19 +239,12 @@ mod tests {
         let path = dir.path().join("devices.redb");
         let store = Redb::open(&path).unwrap();
         let transaction = store.database.begin_write().unwrap();
-        transaction
-            .open_table(META)
-            .unwrap()
-            .insert(FORMAT_KEY, FORMAT + 1)
-            .unwrap();
+        transaction.open_table(META).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
         transaction.commit().unwrap();
         drop(store);
         let before = std::fs::read(&path).unwrap();
         let error = Redb::open(&path).unwrap_err();
-        assert!(
-            error.to_string().contains("use the version that wrote it"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("use the version that wrote it"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

@@ -48,10 +48,7 @@ pub fn spawn(
             }
         }
     };
-    let thread = thread::Builder::new()
-        .name("store".into())
-        .spawn(run)
-        .map_err(Error::Thread)?;
+    let thread = thread::Builder::new().name("store".into()).spawn(run).map_err(Error::Thread)?;
     Ok((Handle { changes }, thread))
 }
 
@@ -59,10 +56,7 @@ impl Handle {
     /// Makes a change durable.
     pub async fn commit(&self, change: Change) -> Result<Result<Revision, Conflict>, Error> {
         let (answer, result) = oneshot::channel();
-        self.changes
-            .send((change, answer))
-            .await
-            .map_err(|_| Error::Closed)?;
+        self.changes.send((change, answer)).await.map_err(|_| Error::Closed)?;
         result.await.map_err(|_| Error::Closed)?
     }
 }

@@ -1,0 +1,166 @@
+//! What `describe` prints: everything about one device, for people.
+//!
+//! A thing of its own because prose has another order than the API: what it is,
+//! how it is, what went wrong, how to reach it, and then the counters. Programs
+//! read `get -o json` instead.
+
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use super::{
+    table::{endpoint, id, interface},
+    text::{age, or_dash, plain, state, time},
+};
+use crate::pb::{
+    Condition, Device, DeviceSpec, DeviceStatus, JournalStatus, condition::Status,
+    device_spec::RunState, input_spec::Sharing,
+};
+
+/// Width of the names before the values.
+const NAME_WIDTH: usize = 16;
+
+pub(super) fn write(out: &mut impl Write, device: &Device, now: SystemTime) -> io::Result<()> {
+    let spec = device.spec.clone().unwrap_or_default();
+    let status = device.status.clone().unwrap_or_default();
+    line(out, "Name", &id(device))?;
+    line(out, "UID", &or_dash(&device.uid))?;
+    if !spec.description.is_empty() {
+        line(out, "Description", &plain(&spec.description))?;
+    }
+    let labels = device.labels.iter();
+    let labels: Vec<String> = labels.map(|(k, v)| plain(&format!("{k}={v}"))).collect();
+    line(out, "Labels", &or_dash(&labels.join(", ")))?;
+    let created = format!("{} ({} ago)", time(device.create_time), age(device.create_time, now));
+    line(out, "Created", &created)?;
+    line(out, "Updated", &time(device.update_time))?;
+    line(out, "Etag", &or_dash(&device.etag))?;
+    write_link(out, device, &spec, &status)?;
+    write_conditions(out, &status.conditions)?;
+    write_traffic(out, &spec, &status)
+}
+
+fn write_link(
+    out: &mut impl Write,
+    device: &Device,
+    spec: &DeviceSpec,
+    status: &DeviceStatus,
+) -> io::Result<()> {
+    line(out, "State", state(status.state))?;
+    if status.retry_time.is_some() {
+        line(out, "Next attempt", &time(status.retry_time))?;
+    }
+    if !status.last_error.is_empty() {
+        let at = time(status.last_error_time);
+        let error = format!("{} ({at})", plain(&status.last_error));
+        line(out, "Last error", &error)?;
+    }
+    let wanted = match spec.run_state() {
+        RunState::Unspecified | RunState::Running => "running",
+        RunState::Stopped => "stopped",
+    };
+    line(out, "Wanted", wanted)?;
+    line(out, "Host interface", interface(device))?;
+    if status.pty_path.is_empty() {
+        line(out, "Endpoint", &endpoint(device))?;
+    } else {
+        let path = plain(&status.pty_path);
+        let hint = format!("{path} (open it on the server's host, as with `screen {path}`)");
+        line(out, "Pty", &hint)?;
+    }
+    if !status.listen_address.is_empty() {
+        line(out, "Listening on", &plain(&status.listen_address))?;
+    }
+    if !status.peer_address.is_empty() {
+        line(out, "Peer", &plain(&status.peer_address))?;
+    }
+    line(out, "Links opened", &status.link_count.to_string())?;
+    if status.refused_peer_count > 0 {
+        let refused = format!("{} far sides, one was connected", status.refused_peer_count);
+        line(out, "Refused", &refused)?;
+    }
+    Ok(())
+}
+
+fn write_conditions(out: &mut impl Write, conditions: &[Condition]) -> io::Result<()> {
+    for condition in conditions {
+        let holds = match condition.status() {
+            Status::True => "yes",
+            Status::False => "no",
+            Status::Unspecified => "unknown",
+        };
+        let since = time(condition.last_transition_time);
+        let mut text = format!("{holds} since {since}, {}", or_dash(&condition.reason));
+        if !condition.message.is_empty() {
+            text += &format!(": {}", plain(&condition.message));
+        }
+        line(out, &plain(&condition.r#type), &text)?;
+    }
+    Ok(())
+}
+
+fn write_traffic(out: &mut impl Write, spec: &DeviceSpec, status: &DeviceStatus) -> io::Result<()> {
+    let JournalStatus { oldest_offset, next_offset, disk_bytes, lost_bytes, recovery } =
+        status.journal.clone().unwrap_or_default();
+    let held = next_offset.saturating_sub(oldest_offset);
+    let journal = format!("offsets {oldest_offset} to {next_offset} ({held} bytes held)");
+    line(out, "Journal", &journal)?;
+    let retention = spec.journal.map_or(0, |journal| journal.retention_bytes);
+    let retention = match retention {
+        0 => "default retention".to_owned(),
+        bytes => format!("retention {bytes}"),
+    };
+    line(out, "On disk", &format!("{disk_bytes} bytes, {retention}"))?;
+    if lost_bytes > 0 {
+        line(out, "Never stored", &format!("{lost_bytes} bytes"))?;
+    }
+    if !recovery.is_empty() {
+        line(out, "Recovery", &plain(&recovery))?;
+    }
+    line(out, "Output", &format!("{} bytes", status.output_bytes))?;
+    let mut input = format!("{} bytes", status.input_bytes);
+    if status.input_dropped_bytes > 0 {
+        input += &format!(", {} dropped", status.input_dropped_bytes);
+    }
+    line(out, "Input", &input)?;
+    line(out, "Attachments", &status.attachment_count.to_string())?;
+    let sharing = match spec.input.unwrap_or_default().sharing() {
+        Sharing::Unspecified | Sharing::Exclusive => "one at a time",
+        Sharing::Shared => "sharing allowed",
+    };
+    let writer = format!("{} ({sharing})", or_dash(&status.writer));
+    line(out, "Writer", &writer)
+}
+
+fn line(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "{:NAME_WIDTH$} {value}", format!("{name}:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_nothing_is_known_of_is_described_too() {
+        let mut out = Vec::new();
+        write(&mut out, &Device::default(), SystemTime::now()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("Name:            -\n"), "{text}");
+    }
+
+    #[test]
+    fn tells_where_to_open_the_pty() {
+        let device = Device {
+            status: Some(DeviceStatus {
+                pty_path: "/dev/pts/7".to_owned(),
+                ..DeviceStatus::default()
+            }),
+            ..Device::default()
+        };
+        let mut out = Vec::new();
+        write(&mut out, &device, SystemTime::now()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("Pty:             /dev/pts/7 (open it"), "{text}");
+    }
+}
