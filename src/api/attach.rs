@@ -491,12 +491,8 @@ fn encode(message: attach_response::Message) -> Bytes {
 }
 
 fn link_state(status: &LinkStatus) -> pb::LinkState {
-    let message = match status.state {
-        crate::device::State::Backoff => {
-            status.last_error.as_ref().map(|error| error.message.clone())
-        }
-        _ => None,
-    };
+    let error = status.last_error.as_ref().filter(|_| status.state == State::Backoff);
+    let message = error.map(|error| error.message.clone());
     pb::LinkState {
         state: convert::state(status.state).into(),
         message: message.unwrap_or_default(),

@@ -1,0 +1,7 @@
+//! What a user would notice, tried on the real program: each test starts the
+//! server as a process on a port of its own, and real far sides (QEMU with
+//! U-Boot, socat, sockets) on the other end. A module is a user story.
+
+mod harness;
+
+mod boot;
