@@ -5,3 +5,8 @@
 mod harness;
 
 mod boot;
+mod eight_bit;
+mod graceful_stop;
+mod kill_and_resume;
+mod reconnect;
+mod slow_attacher;
