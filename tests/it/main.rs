@@ -4,9 +4,16 @@
 
 mod harness;
 
+mod attach_and_replay;
+mod bad_input;
 mod boot;
+mod devices;
 mod eight_bit;
 mod graceful_stop;
 mod kill_and_resume;
 mod reconnect;
 mod slow_attacher;
+mod tidy;
+mod upgrade_from_old_store;
+mod watch_devices;
+mod write_lock;
