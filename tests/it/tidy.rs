@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fleet", &["device", "backend", "journal", "store", "line"]),
     ("api", &["device", "backend", "journal", "line", "fleet", "auth", "pb"]),
     ("net", &["auth"]),
-    ("config", &["auth", "backend"]),
+    ("config", &["auth", "backend", "net"]),
     ("cli", &["pb"]),
     ("server", &["api", "auth", "backend", "config", "fleet", "journal", "net", "store"]),
     ("serve", &["cli", "config", "server"]),

@@ -4,6 +4,7 @@
 mod attacher;
 mod client;
 mod peers;
+mod raw;
 mod server;
 mod wait;
 
@@ -11,6 +12,7 @@ pub(crate) use self::{
     attacher::{Attacher, start},
     client::{Client, bind_tcp, connect_tcp, device, pty, reason, unix, violations},
     peers::{Process, UBoot, peer, tool},
+    raw::{metric, tls},
     server::Server,
     wait::{DEADLINE, soon, until, until_async},
 };
