@@ -2,10 +2,12 @@
 //! lost or repeated byte.
 
 use lineman::pb::{
-    AttachMode, InputSpec, device_status::State, input_spec::Sharing, unix_host_interface::Mode,
+    AttachMode, InputSpec, JournalSpec, device_status::State, input_spec::Sharing,
+    unix_host_interface::Mode,
 };
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
-use crate::harness::{Attacher, Server, UBoot, unix};
+use crate::harness::{Attacher, Server, UBoot, connect_tcp, unix};
 
 /// What one person saw over several connections.
 struct Person {
@@ -21,6 +23,50 @@ impl Person {
         self.next = attacher.next_offset;
         self.gaps += attacher.gaps.len();
     }
+}
+
+/// Sends numbered lines to whoever connects, on and on, as fast as it can.
+async fn flood(listener: TcpListener) {
+    let mut line = 0u64;
+    while let Ok((mut far, _)) = listener.accept().await {
+        loop {
+            let lines: String = (line..line + 100).map(|line| format!("{line:015}\n")).collect();
+            line += 100;
+            if far.write_all(lines.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_saw_a_byte_of_a_flood_that_a_killed_server_forgot() {
+    let mut server = Server::start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = server.client().await;
+    let mut device = connect_tcp(listener.local_addr().unwrap().port());
+    device.spec.as_mut().unwrap().journal = Some(JournalSpec { retention_bytes: 4 << 30 });
+    client.create("flood", device).await;
+    let flooding = tokio::spawn(flood(listener));
+    let mut person = Person { seen: Vec::new(), next: 0, gaps: 0 };
+    for round in 1..=8 {
+        let mut attacher =
+            Attacher::new(&mut client, "flood", AttachMode::Observe, person.next).await;
+        attacher.until_offset(person.next + round * 300_000).await;
+        server.kill();
+        attacher.drain().await.expect_err("the connection is lost");
+        person.take(&attacher);
+        server.start_again();
+        client = server.client().await;
+    }
+    flooding.abort();
+    let mut attacher = Attacher::new(&mut client, "flood", AttachMode::Observe, person.next).await;
+    attacher.until_offset(client.status("flood").await.journal.unwrap().next_offset).await;
+    person.take(&attacher);
+    assert_eq!(person.gaps, 0);
+    let (journal, gaps) = client.history("flood").await;
+    assert!(gaps.is_empty());
+    assert!(person.seen == journal[..person.seen.len()], "what was seen is in the journal");
 }
 
 #[tokio::test(flavor = "multi_thread")]
