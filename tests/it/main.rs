@@ -5,3 +5,4 @@
 mod harness;
 
 mod boot;
+mod generic_client;

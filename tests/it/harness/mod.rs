@@ -3,14 +3,20 @@
 
 mod attacher;
 mod client;
+mod command;
+mod gathered;
 mod peers;
 mod server;
+mod terminal;
 mod wait;
 
 pub(crate) use self::{
     attacher::{Attacher, start},
     client::{Client, bind_tcp, connect_tcp, device, pty, reason, unix, violations},
+    command::{Background, Outcome, run},
+    gathered::Gathered,
     peers::{Process, UBoot, peer, tool},
     server::Server,
+    terminal::{FarSide, Terminal},
     wait::{DEADLINE, soon, until, until_async},
 };
