@@ -5,4 +5,5 @@
 mod harness;
 
 mod boot;
+mod cli_session;
 mod generic_client;
