@@ -109,7 +109,7 @@ others may write in between.
 
 Examples:
   lineman send node7 --enter reboot
-  lineman send node7 --mode force --enter ''
+  lineman send node7 --mode force --enter
   printf '\\003' | lineman send node7 --file -"
 );
 

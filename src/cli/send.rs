@@ -29,7 +29,8 @@ pub struct SendArgs {
     #[arg(value_name = "NAME", value_parser = select::device)]
     device: DeviceId,
     /// What to send; the words are joined by spaces
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "TEXT", conflicts_with = "file",
+        required_unless_present_any = ["file", "enter"])]
     text: Vec<String>,
     /// Send what is in this file; - reads standard input
     #[arg(long, value_name = "FILE")]

@@ -2,13 +2,24 @@
 //! server as a process on a port of its own, and real far sides (QEMU with
 //! U-Boot, socat, sockets) on the other end. A module is a user story.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on stops; what it measured or left out is printed"
+)]
+
 mod harness;
 
 mod attach_and_replay;
 mod bad_input;
 mod boot;
+mod cli_session;
+mod dev_mode;
 mod devices;
 mod eight_bit;
+mod generic_client;
 mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;

@@ -313,8 +313,8 @@ impl Drive {
         };
         let mut effects = Vec::new();
         let flow = self.session.on_message(message, Instant::now(), &mut effects);
-        self.show(effects)?;
-        // Not before the first attachment is open, so that ^C works until then.
+        // Not before the first attachment is open, so that ^C works until then;
+        // but before it is told, so that every key typed after that is raw.
         let is_raw_wanted = self.kind == Kind::Terminal && self.session.has_begun();
         if is_raw_wanted && self.terminal.is_none() {
             let terminal = RawTerminal::enter().map_err(|error| {
@@ -323,6 +323,7 @@ impl Drive {
             })?;
             self.terminal = Some(terminal);
         }
+        self.show(effects)?;
         flow
     }
 

@@ -3,16 +3,22 @@
 
 mod attacher;
 mod client;
+mod command;
+mod gathered;
 mod peers;
 mod raw;
 mod server;
+mod terminal;
 mod wait;
 
 pub(crate) use self::{
     attacher::{Attacher, start},
     client::{Client, bind_tcp, connect_tcp, device, pty, reason, unix, violations},
+    command::{Background, Outcome, run},
+    gathered::Gathered,
     peers::{Process, UBoot, peer, tool},
     raw::{metric, tls},
-    server::Server,
-    wait::{DEADLINE, soon, until, until_async},
+    server::{LINEMAN, Server},
+    terminal::{FarSide, Terminal},
+    wait::{soon, until, until_async},
 };

@@ -157,8 +157,12 @@ impl Server {
         self.state_dir().join("dev/ca.pem")
     }
 
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.state_dir().join("dev/admin.token")
+    }
+
     pub(crate) fn token(&self) -> String {
-        fs::read_to_string(self.state_dir().join("dev/admin.token")).unwrap().trim().to_owned()
+        fs::read_to_string(self.token_file()).unwrap().trim().to_owned()
     }
 
     /// A client of its own connection.
