@@ -18,9 +18,10 @@ async fn what_it_prints_can_be_pasted() {
     assert!(!said.contains(&server.token()), "the token itself is not shown");
 
     // The line for lineman, as a shell runs it.
-    let line = server.ready().iter().find_map(|line| line.trim().strip_prefix("lineman ")).unwrap();
+    let line = server.ready().iter().find(|line| line.trim().starts_with("lineman get ")).unwrap();
+    let line = line.replace("lineman", LINEMAN);
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{LINEMAN} {line}")]);
+    shell.args(["-c", &line]);
     shell.env("XDG_CONFIG_HOME", server.dir().join("config"));
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
