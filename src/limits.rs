@@ -57,6 +57,8 @@ pub const SCRIBE_TURN_BYTES: usize = 256 << 10;
 /// Bytes that a cursor reads from disk at once: with the send buffer this is
 /// what a stuck attacher holds.
 pub const DISK_READ_BYTES: usize = 32 << 10;
+/// Output read back from disk that a journal keeps for other cursors.
+pub const REREAD_BYTES_MAX: usize = 2 << 20;
 /// How far `last_lines` looks back.
 pub const LAST_LINES_BYTES_MAX: u64 = 16 << 20;
 /// After a power loss, or whenever it is not certain which offsets were given

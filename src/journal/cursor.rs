@@ -143,6 +143,9 @@ impl Cursor {
     }
 
     async fn read(&mut self, segment: Segment, until: u64) -> io::Result<Frame> {
+        if let Some(frame) = self.shared.reread(self.next) {
+            return Ok(frame);
+        }
         let open = self.file.take().filter(|open| open.start == segment.start);
         let (offset, shared) = (self.next, self.shared.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -154,8 +157,13 @@ impl Cursor {
                     index: None,
                 },
             };
-            let len = usize::try_from(until - offset).unwrap_or(usize::MAX);
-            let mut data = vec![0; len.min(limits::DISK_READ_BYTES)];
+            // To the same boundaries for everyone, so that what one reads is
+            // what the next needs.
+            let to_boundary =
+                limits::DISK_READ_BYTES as u64 - offset % limits::DISK_READ_BYTES as u64;
+            let len =
+                usize::try_from((until - offset).min(to_boundary)).map_err(io::Error::other)?;
+            let mut data = vec![0; len];
             let position = offset - segment.start;
             open.log.read_exact_at(&mut data, position)?;
             let time = open.time_at(&shared, position).unwrap_or(segment.base);
@@ -163,6 +171,7 @@ impl Cursor {
         });
         let (open, frame) = read.await.map_err(io::Error::other)??;
         self.file = Some(open);
+        self.shared.keep_reread(frame.clone());
         Ok(frame)
     }
 }

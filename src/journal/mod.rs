@@ -30,6 +30,7 @@ mod frame;
 mod index;
 mod position;
 mod recover;
+mod reread;
 mod root;
 mod scribe;
 mod segment;

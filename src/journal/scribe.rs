@@ -28,6 +28,8 @@ use crate::limits;
 pub(super) enum Work {
     /// Write what is not written.
     Write(SharedRef),
+    /// Free the journal's memory when it has been quiet.
+    Settle(SharedRef),
     /// Write the rest and mark an orderly end.
     Close(SharedRef),
     /// Remove everything.
@@ -128,6 +130,7 @@ impl Scribe {
             let work = self.queue.next(look);
             match work {
                 Some(Work::Write(shared)) => self.write(shared),
+                Some(Work::Settle(shared)) => self.remember_unsettled(shared),
                 Some(Work::Close(shared)) => self.close(&shared),
                 Some(Work::Remove(shared, done)) => {
                     self.forget(&shared);
@@ -168,6 +171,10 @@ impl Scribe {
                 self.fail(&shared, &error);
             }
         }
+        self.remember_unsettled(shared);
+    }
+
+    fn remember_unsettled(&mut self, shared: SharedRef) {
         if !self.unsettled.iter().any(|other| Arc::ptr_eq(other, &shared)) {
             self.unsettled.push(shared);
         }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     frame::{Frame, Framer},
     recover::Recovered,
+    reread::Reread,
     scribe::{Queue, Work},
     segment::{Disk, Segment},
     tail::Tail,
@@ -60,7 +61,8 @@ pub(super) struct Core {
     lost_bytes: u64,
     recovery: Option<String>,
     last_append: Instant,
-    /// What this tail has booked of the budget.
+    reread: Reread,
+    /// What this journal has booked of the budget.
     booked: usize,
 }
 
@@ -87,6 +89,7 @@ impl Shared {
                 lost_bytes: 0,
                 recovery: recovered.report,
                 last_append: Instant::now(),
+                reread: Reread::default(),
                 booked: 0,
             }),
             disk: Mutex::new(disk),
@@ -206,12 +209,39 @@ impl Shared {
     /// Frees the memory of a device that has been quiet. False: ask again.
     pub(super) fn settle(&self, now: Instant) -> bool {
         let mut core = self.core();
-        if core.tail.unwritten() > 0 || now.duration_since(core.last_append) < limits::TAIL_QUIET {
-            return false;
+        let reread_settled = core.reread.settle(now);
+        let quiet = now.duration_since(core.last_append) >= limits::TAIL_QUIET;
+        let settled = quiet && core.tail.unwritten() == 0;
+        if settled {
+            core.tail.trim(0);
         }
-        core.tail.trim(0);
         self.book(&mut core);
-        true
+        settled && reread_settled
+    }
+
+    /// What another cursor has read back from disk.
+    pub(super) fn reread(&self, offset: u64) -> Option<Frame> {
+        let frame = self.core().reread.get(offset)?;
+        Some(if frame.offset() == offset {
+            frame
+        } else {
+            frame.part(self.framer, offset, frame.end())
+        })
+    }
+
+    /// Keeps what was read back from disk for other cursors, if there is memory.
+    pub(super) fn keep_reread(self: &Arc<Self>, frame: Frame) {
+        let mut core = self.core();
+        if self.budget.0.load(Ordering::Relaxed) >= limits::TAILS_BYTES_MAX {
+            return;
+        }
+        let first = core.reread.cost() == 0;
+        core.reread.put(frame);
+        self.book(&mut core);
+        drop(core);
+        if first {
+            self.clone().schedule(Work::Settle(self.clone()));
+        }
     }
 
     pub(super) fn status(&self) -> JournalStatus {
@@ -245,7 +275,7 @@ impl Shared {
     }
 
     fn book(&self, core: &mut Core) {
-        let cost = core.tail.cost();
+        let cost = core.tail.cost() + core.reread.cost();
         if cost >= core.booked {
             self.budget.0.fetch_add(cost - core.booked, Ordering::Relaxed);
         } else {
