@@ -18,5 +18,5 @@ pub(crate) use self::{
     peers::{Process, UBoot, peer, tool},
     server::Server,
     terminal::{FarSide, Terminal},
-    wait::{DEADLINE, soon, until, until_async},
+    wait::{soon, until, until_async},
 };
