@@ -218,7 +218,7 @@ fn advice(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "DEVICE_NOT_FOUND" => "`lineman get devices` lists those that exist",
         "DEVICE_EXISTS" => "change it with `lineman apply`",
-        "ETAG_MISMATCH" => "read it again with `lineman get -o yaml` and decide",
+        "ETAG_MISMATCH" => "`lineman get -o yaml` shows it as it is now",
         "NOT_ALLOWED_HERE" => "the server's operator decides which hosts and paths are allowed",
         "DEVICE_LIMIT" => "delete devices that are not needed, or ask the server's operator",
         "ATTACHMENT_LIMIT" => "others must detach first",

@@ -74,8 +74,8 @@ told too. Whoever was writing asks for the right again and waits for it, never
 taking it from others.
 
 If standard input is a pipe or file, no key means anything: all of it is sent,
-as fast as the device takes it, and at its end output goes on unless
---exit-on-eof is given. It is then an error (8) if some input may not have
+as fast as the device takes it. At its end others may write, and output goes on
+unless --exit-on-eof is given. It is an error (8) if some input may not have
 arrived or nothing may be written.
 
 Examples:

@@ -76,6 +76,12 @@ async fn leaves(mut terminal: Terminal) -> i32 {
     code
 }
 
+/// Bytes of every value in ever another order, so that none can be lost,
+/// repeated or translated unseen.
+fn every_byte(len: u32) -> Vec<u8> {
+    (0..len).map(|n| (n ^ (n >> 8)).to_le_bytes()[0]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_are_described_in_documents_and_shown_in_every_form() {
     let server = Server::start();
@@ -239,7 +245,7 @@ async fn pipes_carry_every_byte_both_ways() {
     let mut cat = Command::new(socat);
     let _cat = Process::spawn(cat.args([format!("FILE:{pty},rawer"), "EXEC:cat".into()]));
 
-    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n ^ (n >> 8)).to_le_bytes()[0]).collect();
+    let bytes = every_byte(200_000);
     let input = server.dir().join("input");
     fs::write(&input, &bytes).unwrap();
     let mut command = command(&server, "attach echo");
@@ -256,7 +262,7 @@ async fn pipes_carry_every_byte_both_ways() {
 async fn a_script_is_sent_whole_or_fails() {
     let server = Server::start();
     let far_side = pty(&server, "line").await;
-    let script: Vec<u8> = (0..100_000_u32).map(|n| (n ^ (n >> 8)).to_le_bytes()[0]).collect();
+    let script = every_byte(100_000);
     let sent = run(command(&server, "attach line --exit-on-eof"), &script).await;
     assert_eq!((sent.code, sent.stderr.as_str()), (0, "[lineman: end of input]\n"));
     let heard = far_side.hears_bytes(script.len()).await;
@@ -266,6 +272,24 @@ async fn a_script_is_sent_whole_or_fails() {
     let refused = run(command(&server, "attach line --exit-on-eof"), "more").await.fails(8);
     assert!(refused.contains("--mode wait"), "{refused}");
     assert_eq!(far_side.hears_bytes(0).await.len(), script.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_has_ended_leaves_writing_to_others() {
+    let server = Server::start();
+    let mut far_side = pty(&server, "line").await;
+    let logger = command(&server, "attach line");
+    let logger = Background::spawn(logger, server.dir(), "logger");
+    let mut client = server.client().await;
+    client.until_status("line", "attachment", |status| status.attachment_count == 1).await;
+    until_async("right to write", async || {
+        (lineman(&server, "send line hello").await.code == 0).then_some(())
+    })
+    .await;
+    far_side.hears("hello").await;
+    far_side.says("still here\r\n");
+    logger.prints(&["still here"]).await;
+    assert_eq!(logger.stderr(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +396,7 @@ async fn failures_end_with_the_documented_codes_and_one_sentence() {
 
     let stale = lineman(&server, "get line -o yaml").await.ok() + "labels: {a: b}\n";
     apply(&server, "name: line\nspec: {description: faster}\n").await.ok();
-    check(apply(&server, &stale).await.fails(5), "read it again");
+    check(apply(&server, &stale).await.fails(5), "shows it as it is now");
 
     let stranger = server.dir().join("stranger.token");
     fs::write(&stranger, "not-one-of-the-tokens-that-it-knows-0").unwrap();

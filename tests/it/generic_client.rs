@@ -28,6 +28,8 @@ async fn a_python_client_that_knows_only_reflection_uses_everything() {
 async fn a_command_line_client_calls_by_reflection() {
     let Some(buf) = tool("node/node_modules/.bin/buf") else { return };
     let server = Server::start();
+    let recommended = server.ready().last().unwrap();
+    assert!(recommended.contains("/ListDevices") && recommended.contains(server.address()));
     server.client().await.create("curled", pty()).await;
     let authorization = format!("authorization: Bearer {}", server.token());
 

@@ -105,7 +105,8 @@ impl From<Failure> for End {
 #[derive(Debug)]
 struct Link {
     responses: Streaming<AttachResponse>,
-    /// `None` after the request side was closed.
+    /// `None` after the request side was closed, because nothing more will be
+    /// sent.
     requests: Option<mpsc::Sender<AttachRequest>>,
     acked_offset: u64,
     acked_at: Instant,
@@ -248,14 +249,15 @@ impl Drive {
     async fn converse(&mut self, mut link: Link) -> Result<Gone, End> {
         loop {
             let now = Instant::now();
-            if let Some(end) = self.is_over(&mut link, now) {
+            if let Some(end) = self.is_over(now) {
                 return Err(end);
             }
             link.ack_if_far(self.displayed_offset());
             let room = self.session.input.room().min(READ_BYTES_MAX);
             let reads = room > 0 && self.reads();
             let requests = link.requests.clone();
-            let sends = requests.is_some() && self.session.input.is_ready(now);
+            let is_last = self.has_all_arrived();
+            let sends = requests.is_some() && (is_last || self.session.input.is_ready(now));
             let wake_at = self.wake_at(&link, now);
             tokio::select! {
                 response = link.responses.message(), if self.display.has_room() => {
@@ -264,6 +266,10 @@ impl Drive {
                     }
                 }
                 permit = reserve(requests), if sends => match permit {
+                    Some(permit) if is_last => {
+                        permit.send(request(Message::Writer(self.session.on_input_ended())));
+                        link.requests = None;
+                    }
                     Some(permit) => {
                         let input = self.session.input.next_message();
                         permit.send(request(Message::Input(input)));
@@ -327,21 +333,15 @@ impl Drive {
         flow
     }
 
-    /// Whether it is time to leave; closes the request side when nothing more
-    /// will be sent.
-    fn is_over(&mut self, link: &mut Link, now: Instant) -> Option<End> {
+    /// Whether it is time to leave.
+    fn is_over(&self, now: Instant) -> Option<End> {
         if let Some(since) = self.leaving
             && (self.session.input.is_done() || now >= since + LEAVE_WITHIN)
         {
             return Some(End::Detached);
         }
-        if self.session.has_begun() && self.has_all_arrived() {
-            link.requests = None;
-            if self.at_end == AtEnd::Leave {
-                return Some(End::InputEnded);
-            }
-        }
-        None
+        let has_ended = self.session.has_begun() && self.has_all_arrived();
+        (has_ended && self.at_end == AtEnd::Leave).then_some(End::InputEnded)
     }
 
     fn has_all_arrived(&self) -> bool {

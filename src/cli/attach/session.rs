@@ -24,8 +24,9 @@ use crate::{
     },
     name::DeviceId,
     pb::{
-        AttachMode, AttachStart, Ended, LinkState, OutputEncoding, Started, WriterState,
-        attach_response::Message, device_status::State, ended::Reason, input_ack::Refusal,
+        AttachMode, AttachStart, Ended, LinkState, OutputEncoding, Started, WriterRequest,
+        WriterState, attach_response::Message, device_status::State, ended::Reason,
+        input_ack::Refusal,
     },
 };
 
@@ -131,6 +132,13 @@ impl Session {
     /// Whether keys may be sent at all.
     pub(super) fn may_send(&self) -> bool {
         self.plan.mode != AttachMode::Observe
+    }
+
+    /// All input has arrived and no more will come: gives the right to write to
+    /// others, and from now on only observes.
+    pub(super) fn on_input_ended(&mut self) -> WriterRequest {
+        self.plan.mode = AttachMode::Observe;
+        WriterRequest { mode: AttachMode::Observe.into() }
     }
 
     /// Somebody typed and it cannot arrive. Told once until that changes.
