@@ -50,7 +50,9 @@ A configuration file:
   file = \"/etc/lineman/ops.token\"   # at least 32 characters
   [host_interfaces]                 # what devices may name; default nothing
   networks = [\"10.20.0.0/16\"]
-  folders = [\"/run/lineman\"]";
+  folders = [\"/run/lineman\"]
+  [limits]
+  connections = 10000               # the default";
 
 /// How to serve.
 #[derive(Debug, Args)]

@@ -129,7 +129,7 @@ impl Server {
         for service in SERVICES {
             health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         }
-        let net = net::Server::start(listener, router, tls, metrics);
+        let net = net::Server::start(listener, router, tls, config.caps, metrics);
         tracing::info!(%address, state_dir = %config.state_dir.display(), "serving");
         Ok(Self { address, net, health, stop, tasks, journals, store })
     }

@@ -7,9 +7,11 @@
 //! kernel's buffer (4 KiB), then in the line's queue.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     os::fd::OwnedFd,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -29,7 +31,8 @@ pub(super) struct Pty {
 
 #[derive(Debug)]
 struct Terminal {
-    master: OwnedFd,
+    /// Shared with the link, so that a device costs two descriptors.
+    master: Arc<File>,
     /// Held open; see the module doc.
     _slave: OwnedFd,
     path: String,
@@ -51,7 +54,7 @@ impl Pty {
         tcsetattr(&slave, OptionalActions::Now, &settings)?;
         rustix::io::ioctl_fionbio(&master, true)?;
         let path = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
-        Ok(Terminal { master, _slave: slave, path })
+        Ok(Terminal { master: Arc::new(master.into()), _slave: slave, path })
     }
 }
 
@@ -76,8 +79,7 @@ impl Backend for Pty {
                 Some(terminal) => terminal,
                 none => none.insert(Self::make().map_err(Error::Pty)?),
             };
-            let master = terminal.master.try_clone().map_err(Error::Pty)?;
-            let io = Master::new(master.into()).map_err(Error::Pty)?;
+            let io = Master::new(terminal.master.clone()).map_err(Error::Pty)?;
             Ok(Link { io: Box::new(io), peer_address: None })
         })
     }
@@ -85,7 +87,7 @@ impl Backend for Pty {
 
 /// The master as a stream of bytes.
 #[derive(Debug)]
-struct Master(AsyncFd<std::fs::File>);
+struct Master(AsyncFd<Arc<File>>);
 
 impl Master {
     #[expect(
@@ -93,7 +95,7 @@ impl Master {
         reason = "its replacement is unsafe because of types whose descriptor changes or closes \
                   early; a File owns one descriptor from beginning to end (tokio-rs/tokio#8587)"
     )]
-    fn new(file: std::fs::File) -> io::Result<Self> {
+    fn new(file: Arc<File>) -> io::Result<Self> {
         AsyncFd::new(file).map(Self)
     }
 }
@@ -106,7 +108,7 @@ impl AsyncRead for Master {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.0.poll_read_ready(cx))?;
-            match ready.try_io(|fd| fd.get_ref().read(buf.initialize_unfilled())) {
+            match ready.try_io(|fd| fd.get_ref().as_ref().read(buf.initialize_unfilled())) {
                 Ok(Ok(n)) => {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));
@@ -127,7 +129,7 @@ impl AsyncWrite for Master {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_write_ready(cx))?;
-            match ready.try_io(|fd| fd.get_ref().write(buf)) {
+            match ready.try_io(|fd| fd.get_ref().as_ref().write(buf)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(result) => return Poll::Ready(result),
                 Err(_would_block) => {}

@@ -17,7 +17,7 @@ use rcgen::{
 };
 
 use super::{Config, ConfigError, administrator};
-use crate::{auth::Token, backend::Allow};
+use crate::{auth::Token, backend::Allow, net::Caps};
 
 /// Who the token stands for.
 const USER: &str = "admin";
@@ -80,6 +80,7 @@ pub fn prepare(
         certificate,
         key,
         tokens: administrator(USER, &token),
+        caps: Caps::default(),
     };
     Ok((config, Dev { ca_file, token_file }))
 }

@@ -16,6 +16,9 @@
 //! [host_interfaces]
 //! networks = ["10.20.0.0/16"]
 //! folders = ["/run/lineman"]
+//!
+//! [limits]
+//! connections = 10000
 //! ```
 
 use std::{
@@ -31,6 +34,7 @@ use super::Config;
 use crate::{
     auth::{Token, TokenError, Tokens},
     backend::Allow,
+    net::Caps,
 };
 
 /// Why a configuration cannot be used.
@@ -99,6 +103,8 @@ struct File {
     tokens: Vec<TokenSection>,
     #[serde(default)]
     host_interfaces: HostInterfaces,
+    #[serde(default)]
+    limits: Limits,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,6 +128,12 @@ struct HostInterfaces {
     networks: Vec<IpNet>,
     #[serde(default)]
     folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    connections: Option<usize>,
 }
 
 /// Reads and checks a configuration file.
@@ -149,6 +161,14 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
             problems.push(format!("host_interfaces.folders[{at}]: must be absolute"));
         }
     }
+    let mut caps = Caps::default();
+    if let Some(connections) = file.limits.connections {
+        if (1..=1_000_000).contains(&connections) {
+            caps.connections = connections;
+        } else {
+            problems.push("limits.connections: must be 1 to 1000000".to_owned());
+        }
+    }
     if !problems.is_empty() {
         return Err(ConfigError::Values { path: path.to_owned(), problems });
     }
@@ -162,6 +182,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
             networks: file.host_interfaces.networks,
             folders: file.host_interfaces.folders,
         },
+        caps,
     })
 }
 

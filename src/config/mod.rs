@@ -12,6 +12,7 @@ pub use self::{
 use crate::{
     auth::{Token, Tokens},
     backend::Allow,
+    net::Caps,
 };
 
 /// Everything a server needs to know to run.
@@ -29,6 +30,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// What devices may name.
     pub allow: Allow,
+    /// How many connections may be there at once.
+    pub caps: Caps,
 }
 
 /// A token that stands for an administrator.

@@ -2,13 +2,13 @@
 //! keeps up and from the segments when it has fallen behind, and tells exactly
 //! what is missing. Nobody waits for it.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use tokio::sync::watch;
 
 use super::{
     Error,
-    frame::Frame,
+    frame::{Frame, Micros},
     index::{self, Index},
     segment::Segment,
     shared::SharedRef,
@@ -39,10 +39,13 @@ pub struct Cursor {
     file: Option<OpenSegment>,
 }
 
-#[derive(Debug, Clone)]
+/// A segment that the cursor reads from. Its index may grow meanwhile; it is
+/// opened again when it does not reach far enough.
+#[derive(Debug)]
 struct OpenSegment {
     start: u64,
-    log: Arc<File>,
+    log: File,
+    index: Option<Index>,
 }
 
 /// Where the next output is.
@@ -143,26 +146,36 @@ impl Cursor {
         let open = self.file.take().filter(|open| open.start == segment.start);
         let (offset, shared) = (self.next, self.shared.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let open = match open {
+            let mut open = match open {
                 Some(open) => open,
                 None => OpenSegment {
                     start: segment.start,
-                    log: Arc::new(File::open(index::log_path(shared.dir(), segment.start))?),
+                    log: File::open(index::log_path(shared.dir(), segment.start))?,
+                    index: None,
                 },
             };
-            let len =
-                usize::try_from(until - offset).unwrap_or(usize::MAX).min(limits::DISK_READ_BYTES);
-            let mut data = vec![0; len];
+            let len = usize::try_from(until - offset).unwrap_or(usize::MAX);
+            let mut data = vec![0; len.min(limits::DISK_READ_BYTES)];
             let position = offset - segment.start;
             open.log.read_exact_at(&mut data, position)?;
-            // Without its index a segment still has its bytes.
-            let time = Index::open(&index::index_path(shared.dir(), segment.start), segment.start)
-                .and_then(|index| index.time_at(position))
-                .unwrap_or(segment.base);
+            let time = open.time_at(&shared, position).unwrap_or(segment.base);
             Ok::<_, io::Error>((open, Frame::build(shared.framer, offset, time, &[&data])))
         });
         let (open, frame) = read.await.map_err(io::Error::other)??;
         self.file = Some(open);
         Ok(frame)
+    }
+}
+
+impl OpenSegment {
+    /// When the byte at `position` was received; without its index a segment
+    /// still has its bytes.
+    fn time_at(&mut self, shared: &SharedRef, position: u64) -> Option<Micros> {
+        if let Some(time) = self.index.as_ref().and_then(|index| index.time_at(position).ok()?) {
+            return Some(time);
+        }
+        let path = index::index_path(shared.dir(), self.start);
+        self.index = Index::open(&path, self.start).ok();
+        self.index.as_ref()?.time_at(position).ok()?
     }
 }

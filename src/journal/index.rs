@@ -165,13 +165,14 @@ impl Index {
         Ok(Record::decode(bytes, self.base))
     }
 
-    /// When the byte at `position` of the log was received.
-    pub(super) fn time_at(&self, position: u64) -> io::Result<Micros> {
+    /// When the byte at `position` of the log was received; `None` if the index
+    /// did not reach so far when it was opened.
+    pub(super) fn time_at(&self, position: u64) -> io::Result<Option<Micros>> {
         let at = self.search(|record| u64::from(record.end) <= position)?;
         if at == self.count {
-            return Ok(self.base);
+            return Ok(None);
         }
-        Ok(self.record(at)?.map_or(self.base, |record| record.time))
+        Ok(self.record(at)?.map(|record| record.time))
     }
 
     /// Where in the log the first piece received at or after `time` begins;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use proptest::prelude::*;
 
 use super::{Config, Cursor, FrameHead, Item, Position, Root, Writer};
 use crate::{device::Uid, limits, telemetry::Metrics};
@@ -254,4 +255,105 @@ async fn a_disk_that_fails_degrades_and_heals_without_a_hole() {
     root.close();
     let (_root, writer) = open(dir.path());
     assert_eq!(read_to(&mut writer.journal().cursor(0), 19).await, b"before during after");
+}
+
+/// What happens to the files of a journal that was not closed.
+#[derive(Debug, Clone)]
+enum Damage {
+    LogCut(u16),
+    IndexCut(u16),
+    IndexFlip(u16, u8),
+    LogGarbage(Vec<u8>),
+    IndexGarbage(Vec<u8>),
+    PowerLoss,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        any::<u16>().prop_map(Damage::LogCut),
+        any::<u16>().prop_map(Damage::IndexCut),
+        (any::<u16>(), 1u8..).prop_map(|(at, flip)| Damage::IndexFlip(at, flip)),
+        prop::collection::vec(any::<u8>(), 1..100).prop_map(Damage::LogGarbage),
+        prop::collection::vec(any::<u8>(), 1..100).prop_map(Damage::IndexGarbage),
+        Just(Damage::PowerLoss),
+    ]
+}
+
+fn apply(dir: &Path, damage: &Damage) {
+    let edit = |extension: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = file(dir, 0, extension);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+    };
+    let cut = |at: &u16| {
+        let at = usize::from(*at);
+        move |bytes: &mut Vec<u8>| bytes.truncate(at % (bytes.len() + 1))
+    };
+    match damage {
+        Damage::LogCut(at) => edit("log", &cut(at)),
+        Damage::IndexCut(at) => edit("idx", &cut(at)),
+        Damage::IndexFlip(at, flip) => edit("idx", &|bytes| {
+            let at = usize::from(*at) % bytes.len();
+            bytes[at] ^= flip;
+        }),
+        Damage::LogGarbage(more) => edit("log", &|bytes| bytes.extend_from_slice(more)),
+        Damage::IndexGarbage(more) => edit("idx", &|bytes| bytes.extend_from_slice(more)),
+        Damage::PowerLoss => fs::write(dir.join("boot"), "another boot").unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever became of the newest segment, the journal opens, serves a true
+    /// beginning of what was said, and goes on with the next byte. Offsets that
+    /// its log or its index speaks of are not given out again.
+    #[test]
+    fn any_damage_is_repaired(
+        pieces in prop::collection::vec(1usize..200, 1..20),
+        damages in prop::collection::vec(damage(), 0..3),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let (root, mut writer) = open(dir.path());
+            let mut said = Vec::new();
+            for len in pieces {
+                let piece: Vec<u8> = (0..len).map(|n| u8::try_from((said.len() + n) % 251).unwrap()).collect();
+                say(&mut writer, &piece);
+                said.extend_from_slice(&piece);
+                read_to(&mut writer.journal().cursor(said.len() as u64 - 1), said.len() as u64).await;
+            }
+            kill(root, writer);
+            for damage in &damages {
+                apply(dir.path(), damage);
+            }
+            let log_len = fs::metadata(file(dir.path(), 0, "log")).unwrap().len();
+            for round in 0..2u64 {
+                let (root, mut writer) = open(dir.path());
+                let next = writer.next_offset();
+                assert!(next >= log_len, "{next} {log_len}");
+                say(&mut writer, b"new");
+                let mut cursor = writer.journal().cursor(0);
+                let mut held = Vec::new();
+                let mut missing = false;
+                while cursor.offset() < next + 3 {
+                    match cursor.next().await.unwrap() {
+                        Item::Gap { .. } => missing = true,
+                        Item::Frame(frame) if !missing && frame.offset() < log_len => {
+                            held.extend_from_slice(frame.data());
+                        }
+                        Item::Frame(_) => {}
+                    }
+                }
+                let garbage = damages.iter().any(|d| matches!(d, Damage::LogGarbage(_)));
+                let true_len = held.len().min(said.len());
+                if !garbage && round == 0 {
+                    assert_eq!(&held[..true_len], &said[..true_len]);
+                }
+                kill(root, writer);
+            }
+        });
+    }
 }

@@ -16,6 +16,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::connection::{Places, Shared, serve};
 use crate::{limits, telemetry::Metrics};
 
+/// How many may be there at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Open connections.
+    pub connections: usize,
+    /// TLS handshakes in progress.
+    pub handshakes: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { connections: limits::CONNECTIONS_MAX, handshakes: limits::HANDSHAKES_MAX }
+    }
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -51,6 +66,7 @@ impl Server {
         listener: Listener,
         router: Router,
         tls: Arc<ServerConfig>,
+        caps: Caps,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (accepting, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -65,8 +81,8 @@ impl Server {
         let accept = Accept {
             shared,
             tasks: connections.clone(),
-            places: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
-            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES_MAX)),
+            places: Arc::new(Semaphore::new(caps.connections)),
+            handshakes: Arc::new(Semaphore::new(caps.handshakes)),
         };
         connections.spawn(async move {
             tokio::select! {
@@ -118,12 +134,12 @@ impl Accept {
         let metrics = &self.shared.metrics;
         let Ok(connection) = self.places.clone().try_acquire_owned() else {
             metrics.connections_refused.inc();
-            tracing::warn!(%peer, "turned away: there are {} connections", limits::CONNECTIONS_MAX);
+            tracing::warn!(%peer, "turned away: there are as many connections as there may be");
             return;
         };
         let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
             metrics.handshakes_refused.inc();
-            tracing::warn!(%peer, "turned away: {} handshakes are in progress", limits::HANDSHAKES_MAX);
+            tracing::warn!(%peer, "turned away: too many handshakes are in progress");
             return;
         };
         metrics.connections_accepted.inc();

@@ -15,6 +15,6 @@ mod preface;
 mod tls;
 
 pub use self::{
-    listener::{Listener, Server},
+    listener::{Caps, Listener, Server},
     tls::{TlsError, server_config},
 };

@@ -2,11 +2,32 @@
 //! server as a process on a port of its own, and real far sides (QEMU with
 //! U-Boot, socat, sockets) on the other end. A module is a user story.
 
-// Also of what the tests share; clippy then takes all of it for tests.
-#![cfg(test)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on stops; what it measured or left out is printed"
+)]
 
 mod harness;
 
+mod attach_and_replay;
+mod bad_input;
 mod boot;
 mod cli_session;
+mod dev_mode;
+mod devices;
+mod eight_bit;
 mod generic_client;
+mod graceful_stop;
+mod hostile_clients;
+mod kill_and_resume;
+mod paused_reader;
+mod reconnect;
+mod slow_attacher;
+mod text_and_scripts;
+mod tidy;
+mod upgrade_from_old_store;
+mod watch_devices;
+mod write_lock;

@@ -44,6 +44,16 @@ impl Client {
         Self::over(channel(server).await, Some(token))
     }
 
+    /// A client that takes in little before it is read (64 KiB, HTTP/2's default).
+    pub(crate) async fn with_small_windows(server: &Server) -> Self {
+        const WINDOW: u32 = 65_535;
+        let endpoint = endpoint(server)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let token = format!("Bearer {}", server.token()).parse().unwrap();
+        Self::over(endpoint.connect().await.unwrap(), Some(token))
+    }
+
     /// Whoever has no token.
     pub(crate) async fn anonymous(server: &Server) -> Self {
         Self::over(channel(server).await, None)
@@ -127,6 +137,10 @@ impl Client {
 }
 
 async fn channel(server: &Server) -> Channel {
+    endpoint(server).connect().await.unwrap()
+}
+
+fn endpoint(server: &Server) -> Endpoint {
     let ca = Certificate::from_pem(fs::read(server.ca_file()).unwrap());
     let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name("localhost");
     Endpoint::from_shared(format!("https://{}", server.address()))
@@ -135,9 +149,6 @@ async fn channel(server: &Server) -> Channel {
         .unwrap()
         .connect_timeout(Duration::from_secs(10))
         .tcp_nodelay(true)
-        .connect()
-        .await
-        .unwrap()
 }
 
 /// A device of a host interface.

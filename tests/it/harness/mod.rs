@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod gathered;
 mod peers;
+mod raw;
 mod server;
 mod terminal;
 mod wait;
@@ -16,7 +17,8 @@ pub(crate) use self::{
     command::{Background, Outcome, run},
     gathered::Gathered,
     peers::{Process, UBoot, peer, tool},
-    server::Server,
+    raw::{metric, tls},
+    server::{LINEMAN, Server},
     terminal::{FarSide, Terminal},
     wait::{soon, until, until_async},
 };

@@ -44,15 +44,35 @@ impl Server {
 
     /// Starts it on the state and the port it had.
     pub(crate) fn start_again(&mut self) {
-        let mut child = self
-            .lineman()
-            .args(["serve", "--dev", "--listen", &self.address, "--state-dir"])
-            .arg(self.state_dir())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut command = self.lineman();
+        command.args(["serve", "--dev", "--listen", &self.address, "--state-dir"]);
+        command.arg(self.state_dir());
+        // The last line of what is said when ready is the one for grpcurl.
+        self.launch(command, "grpcurl");
+    }
+
+    /// Runs what development mode made with a configuration file instead.
+    pub(crate) fn start_with_config(&mut self, more: &str) {
+        let dev = self.state_dir().join("dev");
+        let config = format!(
+            "listen = '{}'\nstate_dir = '{}'\n[tls]\ncertificate = '{}'\nkey = '{}'\n\
+             [[tokens]]\nuser = 'ops'\nfile = '{}'\n{more}",
+            self.address,
+            self.state_dir().display(),
+            dev.join("server.pem").display(),
+            dev.join("server.key").display(),
+            dev.join("admin.token").display(),
+        );
+        let path = self.dir().join("lineman.toml");
+        fs::write(&path, config).unwrap();
+        let mut command = self.lineman();
+        command.args(["serve", "--config"]).arg(path);
+        self.launch(command, "lineman is ready on");
+    }
+
+    fn launch(&mut self, mut command: Command, last: &str) {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = self.log.clone();
         std::thread::spawn(move || {
@@ -62,8 +82,7 @@ impl Server {
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         self.ready.clear();
-        // The last line of what is said when ready is the one for grpcurl.
-        while !self.ready.last().is_some_and(|line| line.contains("grpcurl")) {
+        while !self.ready.last().is_some_and(|line| line.contains(last)) {
             let mut line = String::new();
             let n = stdout.read_line(&mut line).unwrap();
             assert!(n > 0, "the server did not become ready: {}", self.log());
