@@ -348,7 +348,8 @@ impl Reader {
             self.send_held(Some(front)).await?;
             self.pop_held();
         }
-        Ok(())
+        // Who sends no more must not keep others from writing.
+        self.line(self.input.claim(Mode::Observe).await)
     }
 
     async fn send_held(&self, front: Option<(Option<u64>, Bytes)>) -> Result<(), Error> {

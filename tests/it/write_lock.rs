@@ -62,6 +62,21 @@ async fn one_writes_and_the_others_see_who() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_sends_no_more_lets_others_write_and_still_watches() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client.create("a", pty()).await;
+    let path = client.until_state("a", State::Connected).await.pty_path;
+    let mut attacher = person(&mut client, "anna", AttachMode::Write).await;
+    attacher.type_text("all").await;
+    attacher.half_close();
+    attacher.until("release", |a| !a.writer.is_me && a.ack.offset == 3).await;
+    assert_eq!(client.write("a", b"more").await.unwrap(), 4);
+    std::fs::write(path, "still here").unwrap();
+    attacher.until_offset(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shared_writing_needs_the_specs_consent() {
     let server = Server::start();
     let mut client = server.client().await;

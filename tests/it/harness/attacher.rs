@@ -133,6 +133,11 @@ impl Attacher {
         self.type_bytes(None, text.as_bytes()).await;
     }
 
+    /// Says that no more input comes; output goes on.
+    pub(crate) fn half_close(&mut self) {
+        self.requests = mpsc::channel(1).0;
+    }
+
     pub(crate) async fn claim(&self, mode: AttachMode) {
         self.send(attach_request::Message::Writer(pb::WriterRequest { mode: mode.into() })).await;
     }
