@@ -80,6 +80,7 @@ pub struct Server {
     health: tonic_health::server::HealthReporter,
     stop: CancellationToken,
     tasks: TaskTracker,
+    fleet: Arc<Fleet>,
     journals: Arc<Root>,
     store: JoinHandle<()>,
 }
@@ -124,14 +125,14 @@ impl Server {
         let (fleet, store, journals) =
             spawn_blocking(opening).await.map_err(|_| Error::GivenUp)??;
         let auth = Arc::new(Auth::new(config.tokens));
-        let api = Api::new(fleet, auth, metrics.clone(), stop.clone(), tasks.clone())?;
+        let api = Api::new(fleet.clone(), auth, metrics.clone(), stop.clone(), tasks.clone())?;
         let (router, health) = api::router(api)?;
         for service in SERVICES {
             health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         }
         let net = net::Server::start(listener, router, tls, config.caps, metrics);
         tracing::info!(%address, state_dir = %config.state_dir.display(), "serving");
-        Ok(Self { address, net, health, stop, tasks, journals, store })
+        Ok(Self { address, net, health, stop, tasks, fleet, journals, store })
     }
 
     /// Where it listens.
@@ -157,13 +158,10 @@ impl Server {
         if timeout(limits::DRAIN_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::error!(tasks = self.tasks.len(), "tasks did not end");
         }
+        self.fleet.close_store().await;
         let (journals, store) = (self.journals, self.store);
         let close = spawn_blocking(move || {
-            // The last holder: every line and the fleet are gone.
-            match Arc::try_unwrap(journals) {
-                Ok(root) => root.close(),
-                Err(_) => tracing::error!("journals are still in use and were not closed in order"),
-            }
+            journals.close();
             if store.join().is_err() {
                 tracing::error!("the store's thread panicked");
             }

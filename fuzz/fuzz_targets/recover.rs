@@ -8,7 +8,7 @@ use std::{fs, sync::Arc};
 use libfuzzer_sys::fuzz_target;
 use lineman::{
     device::Uid,
-    journal::{Config, Root},
+    journal::{Age, Config, Root},
     telemetry::Metrics,
 };
 
@@ -20,11 +20,12 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, bool)| {
     fs::write(journal.join("00000000000000000000.log"), &log).unwrap();
     fs::write(journal.join("00000000000000000000.idx"), &index).unwrap();
     if same_boot {
-        fs::copy("/proc/sys/kernel/random/boot_id", dir.path().join("boot")).unwrap();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        fs::write(dir.path().join("boot"), format!("{} running", boot.trim())).unwrap();
     }
     let config = Config { dir: dir.path().into(), framer: |_, out| out.extend_from_slice(b"x") };
     let root = Root::open(config, Arc::new(Metrics::new())).unwrap();
-    let writer = root.journal(&"a".parse().unwrap(), Uid(1), 1 << 20).unwrap();
+    let writer = root.journal(&"a".parse().unwrap(), Uid(1), 1 << 20, Age::Known);
     let next = writer.next_offset();
     assert!(next >= log.len() as u64, "no offset of the log is given out again");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

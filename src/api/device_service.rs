@@ -103,7 +103,10 @@ impl DeviceService for Api {
         if request.validate_only {
             let entry = self.entry(&id)?;
             check_etag(&entry, &incoming.etag)?;
-            return Ok(Response::new(convert::stored(&change(&entry.device)?)));
+            let changed = change(&entry.device)?;
+            let checked = self.inner.fleet.check_update(&entry.device, &changed);
+            checked.map_err(|error| Error::Fleet(error, id))?;
+            return Ok(Response::new(convert::stored(&changed)));
         }
         let entry = self.change(&id, &incoming.etag, Urgency::Usual, change).await?;
         Ok(Response::new(convert::device(&entry)))

@@ -8,22 +8,22 @@
 mod feed;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::SystemTime,
 };
 
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::feed::{Changed, Feed, Gone, Revision};
 use crate::{
     backend::{self, Environment},
     device::{Device, DeviceSpec, Labels, RunState, Uid},
-    journal::{self, Root},
+    journal::{self, Age, Root},
     limits,
-    line::{self, Handle, Surroundings, Urgency},
+    line::{self, EndReason, Handle, Surroundings, Urgency},
     name::DeviceId,
     store::{self, Change, Conflict, Store},
     telemetry::Metrics,
@@ -80,9 +80,25 @@ pub struct NewDevice {
     pub request_id: String,
 }
 
+/// A create under way; others of the same name wait for it.
+struct Creating {
+    fleet: Arc<Fleet>,
+    id: DeviceId,
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        self.fleet.creating_ids().remove(&self.id);
+        self.fleet.create_ended.notify_waiters();
+    }
+}
+
 /// Every device of the server.
 #[derive(Debug)]
 pub struct Fleet {
+    /// Names of devices that are being made: at most one for each call.
+    creating: Mutex<HashSet<DeviceId>>,
+    create_ended: Notify,
     entries: RwLock<BTreeMap<DeviceId, Entry>>,
     store: store::Handle,
     journals: Arc<Root>,
@@ -104,9 +120,11 @@ impl Fleet {
         tasks: TaskTracker,
     ) -> Result<(Arc<Self>, std::thread::JoinHandle<()>), Error> {
         let devices = store.load()?;
-        journals.remove_others(devices.iter().map(|device| (device.id.clone(), device.uid)))?;
+        journals.set_aside_others(devices.iter().map(|device| (device.id.clone(), device.uid)))?;
         let (store, thread) = store::spawn(store, metrics.clone())?;
         let fleet = Arc::new(Self {
+            creating: Mutex::default(),
+            create_ended: Notify::new(),
             entries: RwLock::default(),
             store,
             journals,
@@ -118,11 +136,22 @@ impl Fleet {
         });
         for device in devices {
             let retention = device.spec.journal.retention_bytes();
-            let writer = fleet.journals.journal(&device.id, device.uid, retention)?;
+            let writer = fleet.journals.journal(&device.id, device.uid, retention, Age::Known);
             fleet.start(Arc::new(device), writer);
         }
-        fleet.journals.all_open()?;
+        // Fewer guarantees, not no service.
+        if let Err(error) = fleet.journals.all_open() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a kill will be taken for a power loss"
+            );
+        }
         Ok((fleet, thread))
+    }
+
+    /// Commits what is under way and closes the store.
+    pub async fn close_store(&self) {
+        self.store.close().await;
     }
 
     /// What changed, for watches.
@@ -179,17 +208,46 @@ impl Fleet {
         // Not given up half-way when the caller goes.
         let fleet = self.clone();
         self.spawn(async move {
-            let committed = fleet.store.commit(Change::Create(device.clone())).await?;
-            let revision = committed.map_err(Error::from)?;
-            let device = Arc::new(Device { revision, ..device });
+            let _turn = fleet.creating(&device.id).await;
+            // First what can fail without a trace: a new journal makes no files.
             let (journals, opened) = (fleet.journals.clone(), device.clone());
             let writer = spawn_blocking(move || {
-                journals.journal(&opened.id, opened.uid, opened.spec.journal.retention_bytes())
+                let retention = opened.spec.journal.retention_bytes();
+                journals.journal(&opened.id, opened.uid, retention, Age::New)
             });
-            let writer = writer.await.map_err(|_| Error::Stopping)??;
-            Ok(fleet.start(device, writer))
+            let writer = writer.await.map_err(|_| Error::Stopping)?;
+            let committed = fleet.store.commit(Change::Create(device.clone())).await?;
+            let revision = committed.map_err(Error::from)?;
+            Ok(fleet.start(Arc::new(Device { revision, ..device }), writer))
         })
         .await
+    }
+
+    /// Waits for creates of the same name, so that one that comes twice finds
+    /// what the first made.
+    async fn creating(self: &Arc<Self>, id: &DeviceId) -> Creating {
+        loop {
+            let ended = self.create_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.creating_ids().insert(id.clone()) {
+                return Creating { fleet: self.clone(), id: id.clone() };
+            }
+            ended.await;
+        }
+    }
+
+    fn creating_ids(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a device could be changed so. Changes nothing.
+    pub fn check_update(&self, current: &Device, changed: &Device) -> Result<(), Error> {
+        // What was allowed once may be stopped and labelled for ever.
+        if changed.spec.host_interface != current.spec.host_interface {
+            backend::check(&changed.spec.host_interface, &self.environment.allow)?;
+        }
+        Ok(())
     }
 
     /// Changes labels and spec of a device that is still at `device.revision`.
@@ -198,7 +256,7 @@ impl Fleet {
         device: Device,
         urgency: Urgency,
     ) -> Result<Entry, Error> {
-        backend::check(&device.spec.host_interface, &self.environment.allow)?;
+        self.check_update(&self.get(&device.id)?.device, &device)?;
         let fleet = self.clone();
         self.spawn(async move {
             let from = device.revision;
@@ -207,6 +265,7 @@ impl Fleet {
                 fleet.store.commit(Change::Update { device: device.clone(), from }).await?;
             device.revision = committed.map_err(Error::from)?;
             let spec = device.spec.clone();
+            let revision = device.revision;
             let entry = {
                 let mut entries = fleet.entries_mut();
                 let entry = entries.get_mut(&device.id).ok_or(Error::NotFound)?;
@@ -214,12 +273,10 @@ impl Fleet {
                 if entry.device.revision < device.revision {
                     entry.device = Arc::new(device);
                 }
+                fleet.feed.touch(&entry.device.id);
                 entry.clone()
             };
-            fleet.feed.touch(&entry.device.id);
-            if entry.device.spec == spec {
-                entry.line.reconfigure(spec, urgency).await.map_err(|_| Error::Stopping)?;
-            }
+            reconfigure(&entry, spec, revision, urgency).await?;
             Ok(entry)
         })
         .await
@@ -227,8 +284,8 @@ impl Fleet {
 
     /// Asks a line to open its link now.
     pub async fn open_now(&self, entry: &Entry) -> Result<(), Error> {
-        let spec = entry.device.spec.clone();
-        entry.line.reconfigure(spec, Urgency::Now).await.map_err(|_| Error::Stopping)
+        let device = &entry.device;
+        reconfigure(entry, device.spec.clone(), device.revision, Urgency::Now).await
     }
 
     /// Deletes a device that is still at `revision`: ends its attachments,
@@ -238,9 +295,13 @@ impl Fleet {
         self.spawn(async move {
             let change = Change::Delete { id: id.clone(), from: revision };
             fleet.store.commit(change).await?.map_err(Error::from)?;
-            let entry = fleet.entries_mut().remove(&id).ok_or(Error::NotFound)?;
+            let entry = {
+                let mut entries = fleet.entries_mut();
+                let entry = entries.remove(&id).ok_or(Error::NotFound)?;
+                fleet.feed.remove(entry.device.clone());
+                entry
+            };
             fleet.metrics.devices.dec();
-            fleet.feed.remove(entry.device.clone());
             entry.line.delete().await;
             tracing::info!(device = %id, "deleted");
             // The device is gone whatever becomes of its files; what is left is
@@ -270,9 +331,11 @@ impl Fleet {
         };
         let line = line::spawn(device.clone(), writer, around);
         let entry = Entry { device: device.clone(), line };
-        self.entries_mut().insert(device.id.clone(), entry.clone());
-        self.metrics.devices.inc();
+        let mut entries = self.entries_mut();
+        entries.insert(device.id.clone(), entry.clone());
         self.feed.add(&device.id);
+        drop(entries);
+        self.metrics.devices.inc();
         entry
     }
 
@@ -309,6 +372,20 @@ impl From<Conflict> for Error {
             Conflict::Missing => Self::NotFound,
             Conflict::Changed => Self::Changed,
         }
+    }
+}
+
+/// Makes a line follow its spec. The change is stored already: a line that is
+/// down for good, or a server that stops, does not undo it.
+async fn reconfigure(
+    entry: &Entry,
+    spec: DeviceSpec,
+    revision: u64,
+    urgency: Urgency,
+) -> Result<(), Error> {
+    match entry.line.reconfigure(spec, revision, urgency).await {
+        Err(line::Error::Ended(EndReason::DeviceDeleted)) => Err(Error::NotFound),
+        _ => Ok(()),
     }
 }
 

@@ -50,7 +50,7 @@ pub use self::{
     cursor::{Cursor, Item},
     frame::{Frame, FrameHead, Framer, Micros},
     position::{Position, Start},
-    root::{Config, Root},
+    root::{Age, Config, Root},
     writer::Writer,
 };
 use self::{scribe::Work, shared::SharedRef};
@@ -111,7 +111,13 @@ impl Journal {
     pub async fn remove(self) -> Result<(), Error> {
         let (done, removed) = tokio::sync::oneshot::channel();
         self.shared.clone().schedule(Work::Remove(self.shared.clone(), done));
-        removed.await.map_err(|_| Error::Stopping)?.map_err(Error::io(self.shared.dir()))
+        let left =
+            removed.await.map_err(|_| Error::Stopping)?.map_err(Error::io(self.shared.dir()))?;
+        // Gigabytes take their time, and a scribe has others to write for.
+        let Some(left) = left else { return Ok(()) };
+        let path = left.clone();
+        let remove = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(left));
+        remove.await.map_err(|_| Error::Stopping)?.map_err(Error::io(path))
     }
 }
 

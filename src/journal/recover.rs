@@ -34,6 +34,8 @@ use crate::limits;
 pub(super) enum Trust {
     /// All of it: the machine has not restarted since.
     Killed,
+    /// All that was closed in order: the last run ended so, and was synced.
+    Synced,
     /// Perhaps not all.
     PowerLost,
 }
@@ -47,13 +49,15 @@ pub(super) struct Recovered {
     pub(super) next: u64,
     /// What was repaired.
     pub(super) report: Option<String>,
+    /// The time of the newest record: times never go back.
+    pub(super) last_time: Micros,
 }
 
 /// Reads a journal's folder and repairs its end.
 pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
     let mut starts = match fs::read_dir(dir) {
         Ok(entries) => segment_starts(entries)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recovered::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
     starts.sort_unstable();
@@ -65,12 +69,16 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
         // A sealed segment whose index is damaged is still readable from its log.
         let (index_len, base) = match Index::open(&index::index_path(dir, start), start) {
             Ok(index) => (index::HEADER_BYTES + index.count() * index::RECORD_BYTES, index.base()),
-            Err(_) => (0, 0),
+            Err(_) => (0, recovered.segments.last().map_or(0, |before: &Segment| before.base)),
         };
         recovered.segments.push(Segment { start, len, index_len, base });
     }
     if let Some(start) = newest {
         recover_newest(dir, start, trust, &mut recovered)?;
+    } else if trust == Trust::PowerLost {
+        // Its files may never have reached the disk.
+        recovered.next = limits::OFFSET_JUMP;
+        recovered.report = Some("no output is on disk after a power loss".to_owned());
     }
     if ahead {
         recovered.next += limits::OFFSET_JUMP;
@@ -84,9 +92,18 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
         // The name of the next segment keeps the jump, should this run be
         // killed before the device says anything.
         let now = micros(SystemTime::now());
-        recovered.segments.push(segment::begin(dir, recovered.next, now)?);
+        match segment::begin(dir, recovered.next, now.max(recovered.last_time)) {
+            Ok(segment) => recovered.segments.push(segment),
+            // A full disk: the note stays for the next time.
+            Err(error) => {
+                tracing::warn!(journal = %dir.display(), %error, "cannot keep where output goes on");
+                return Ok(recovered);
+            }
+        }
     }
-    segment::clear_ahead(dir)?;
+    if ahead && let Err(error) = segment::clear_ahead(dir) {
+        tracing::warn!(journal = %dir.display(), %error, "cannot clear a note");
+    }
     Ok(recovered)
 }
 
@@ -137,9 +154,11 @@ fn recover_newest(
     };
     let index_file = OpenOptions::new().write(true).open(&index_path)?;
     let claimed = whole.claimed.max(segment.len);
+    recovered.last_time = whole.last_time.max(index.base());
     let mut report = None;
 
-    if whole.closed && claimed == log_len && whole.records == index.count() {
+    let in_order = whole.closed && claimed == log_len && whole.records == index.count();
+    if in_order && trust != Trust::PowerLost {
         recovered.next = segment.end();
     } else if trust == Trust::Killed && claimed == segment.len && log_len >= segment.len {
         // Drop a torn record, then take in what was written without one.
@@ -158,7 +177,7 @@ fn recover_newest(
         let end = start + claimed.max(log_len);
         recovered.next = match trust {
             Trust::Killed => end,
-            Trust::PowerLost => end + limits::OFFSET_JUMP,
+            Trust::Synced | Trust::PowerLost => end + limits::OFFSET_JUMP,
         };
         report = Some(format!(
             "cut to the last whole record at offset {}; output goes on at offset {}",
@@ -181,12 +200,14 @@ struct Whole {
     claimed: u64,
     /// The last record says that the journal was closed.
     closed: bool,
+    /// The time of the last record that is whole.
+    last_time: Micros,
 }
 
 /// Goes back from the end of the index to the last record whose bytes are in
 /// the log as they were written.
 fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> {
-    let mut whole = Whole { len: 0, records: 0, claimed: 0, closed: false };
+    let mut whole = Whole { len: 0, records: 0, claimed: 0, closed: false, last_time: 0 };
     // Records up to and with an orderly end, if the bytes before it are whole.
     let mut with_close = None;
     let mut at = index.count();
@@ -212,6 +233,7 @@ fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> 
             with_close = None;
             continue;
         }
+        whole.last_time = whole.last_time.max(record.time);
         if record.kind == Kind::Close && at > 0 {
             with_close = with_close.or(Some(at + 1));
             continue;

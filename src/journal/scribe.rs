@@ -13,6 +13,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Instant, SystemTime},
@@ -33,7 +34,7 @@ pub(super) enum Work {
     /// Write the rest and mark an orderly end.
     Close(SharedRef),
     /// Remove everything.
-    Remove(SharedRef, oneshot::Sender<io::Result<()>>),
+    Remove(SharedRef, oneshot::Sender<io::Result<Option<PathBuf>>>),
     /// End, after everything before.
     Stop,
 }

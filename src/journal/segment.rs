@@ -22,6 +22,8 @@ use crate::limits;
 
 /// Says that offsets were given out which the disk may not have.
 const AHEAD_FILE: &str = "ahead";
+/// What a journal's folder is called while it is being removed.
+pub(super) const REMOVED_SUFFIX: &str = ".deleted";
 
 /// One segment as readers know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,15 @@ pub(super) struct Disk {
     last: Option<Segment>,
     files: Option<Files>,
     last_time: Micros,
-    ahead: bool,
+    ahead: Ahead,
+    removed: bool,
+}
+
+/// Whether output may have been given out that is not on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    Noted,
+    No,
 }
 
 #[derive(Debug)]
@@ -68,7 +78,7 @@ struct Files {
 impl Disk {
     /// Goes on with `last`, which recovery found whole.
     pub(super) fn new(dir: PathBuf, last: Option<Segment>) -> Self {
-        Self { dir, last, files: None, last_time: 0, ahead: false }
+        Self { dir, last, files: None, last_time: 0, ahead: Ahead::No, removed: false }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -88,14 +98,17 @@ impl Disk {
         retention: u64,
         scratch: &mut Vec<u8>,
     ) -> io::Result<Option<Segment>> {
-        let Some(first) = frames.first() else {
-            return Ok(self.last);
-        };
+        let Some(first) = frames.first() else { return Ok(self.last) };
+        if self.removed {
+            // The device is gone, and with it what it still had to say.
+            return Ok(None);
+        }
         let share = retention / limits::SEGMENTS_PER_RETENTION;
         let segment_max = share.min(limits::SEGMENT_BYTES_MAX);
         let goes_on = self
             .last
             .filter(|last| last.end() == first.offset() && last.disk_bytes() < segment_max);
+        let before = self.last;
         let mut segment = match goes_on {
             Some(segment) => segment,
             None => self.begin(first)?,
@@ -112,6 +125,13 @@ impl Disk {
             }
             Err(error) => {
                 // What was whole before stays; the rest is tried again.
+                if segment.len == 0 {
+                    // A full disk must not collect empty segments.
+                    self.files = None;
+                    remove_files(&self.dir, segment.start);
+                    self.last = before;
+                    return Err(error);
+                }
                 if let Some(last) = self.last {
                     files.log.set_len(last.len).ok();
                     files.index.set_len(last.index_len).ok();
@@ -142,25 +162,29 @@ impl Disk {
     /// Notes that output goes to attachers before it is on disk, so that a
     /// server killed now does not give out the same offsets again.
     pub(super) fn note_ahead(&mut self) -> io::Result<()> {
-        if !self.ahead {
+        if self.ahead == Ahead::No && !self.removed {
             create_dir(&self.dir)?;
             create(&self.dir.join(AHEAD_FILE))?;
-            self.ahead = true;
+            self.ahead = Ahead::Noted;
         }
         Ok(())
     }
 
     /// Everything is on disk again.
     pub(super) fn clear_ahead(&mut self) -> io::Result<()> {
-        if self.ahead {
+        if self.ahead == Ahead::Noted {
             clear_ahead(&self.dir)?;
-            self.ahead = false;
+            self.ahead = Ahead::No;
         }
         Ok(())
     }
 
     /// Marks an orderly end.
     pub(super) fn close(&mut self, now: Micros) -> io::Result<()> {
+        if self.removed {
+            return Ok(());
+        }
+        self.clear_ahead()?;
         if let Some(last) = &mut self.last {
             let files = match &mut self.files {
                 Some(files) => files,
@@ -175,10 +199,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes the journal: at once under its name, then byte by byte.
-    pub(super) fn remove(&mut self) -> io::Result<()> {
+    /// Ends the journal for good; nothing is written any more. Returns the
+    /// folder that is left to be removed.
+    pub(super) fn remove(&mut self) -> io::Result<Option<PathBuf>> {
         self.files = None;
         self.last = None;
+        self.removed = true;
         remove_dir(&self.dir)
     }
 }
@@ -223,10 +249,26 @@ impl Files {
 /// Makes the files of a segment.
 pub(super) fn begin(dir: &Path, start: u64, base: Micros) -> io::Result<Segment> {
     create_dir(dir)?;
-    create(&index::log_path(dir, start))?;
-    let index = create(&index::index_path(dir, start))?;
-    index.write_all_at(&index::encode_header(start, base), 0)?;
-    Ok(Segment { start, len: 0, index_len: index::HEADER_BYTES, base })
+    let make = || {
+        create(&index::log_path(dir, start))?;
+        let index = create(&index::index_path(dir, start))?;
+        index.write_all_at(&index::encode_header(start, base), 0)
+    };
+    match make() {
+        Ok(()) => Ok(Segment { start, len: 0, index_len: index::HEADER_BYTES, base }),
+        Err(error) => {
+            remove_files(dir, start);
+            Err(error)
+        }
+    }
+}
+
+/// Removes what little there is of a segment that could not be begun.
+fn remove_files(dir: &Path, start: u64) {
+    for path in [index::log_path(dir, start), index::index_path(dir, start)] {
+        // If this fails too, recovery takes it for an empty segment.
+        fs::remove_file(path).ok();
+    }
 }
 
 /// Whether [`Disk::note_ahead`] was called and never cleared.
@@ -244,14 +286,14 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Removes a journal's folder: first from its name, so that a half-done removal
-/// is never taken for a journal.
-pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
+/// Takes a journal's folder from its name, so that a half-done removal is never
+/// taken for a journal. What it is called now is still to be removed.
+fn remove_dir(dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut gone = dir.as_os_str().to_owned();
-    gone.push(".deleted");
+    gone.push(REMOVED_SUFFIX);
     match fs::rename(dir, &gone) {
-        Ok(()) => fs::remove_dir_all(&gone),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(Some(gone.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    frame::{Frame, Framer},
+    frame::{Frame, Framer, Micros},
     recover::Recovered,
     reread::Reread,
     scribe::{Queue, Work},
@@ -60,6 +60,8 @@ pub(super) struct Core {
     degraded_changed: Option<SystemTime>,
     lost_bytes: u64,
     recovery: Option<String>,
+    /// Where the times of an earlier run ended.
+    pub(super) recovered_time: Micros,
     last_append: Instant,
     reread: Reread,
     /// What this journal has booked of the budget.
@@ -88,6 +90,7 @@ impl Shared {
                 degraded_changed: None,
                 lost_bytes: 0,
                 recovery: recovered.report,
+                recovered_time: recovered.last_time,
                 last_append: Instant::now(),
                 reread: Reread::default(),
                 booked: 0,

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{Config, Cursor, FrameHead, Item, Position, Root, Writer};
+use super::{Age, Config, Cursor, FrameHead, Item, Position, Root, Writer};
 use crate::{device::Uid, limits, telemetry::Metrics};
 
 const RETENTION: u64 = 1 << 20;
@@ -27,7 +27,8 @@ fn open(dir: &Path) -> (Root, Writer) {
 fn open_with(dir: &Path, retention: u64) -> (Root, Writer) {
     let config = Config { dir: dir.to_owned(), framer };
     let root = Root::open(config, Arc::new(Metrics::new())).unwrap();
-    let writer = root.journal(&"node7".parse().unwrap(), Uid(1), retention).unwrap();
+    let age = if dir.join("boot").exists() { Age::Known } else { Age::New };
+    let writer = root.journal(&"node7".parse().unwrap(), Uid(1), retention, age);
     root.all_open().unwrap();
     (root, writer)
 }
@@ -147,11 +148,75 @@ async fn after_a_power_loss_no_offset_is_given_out_again() {
     drop(writer);
     root.close();
 
-    // Closed in order: nothing to jump over, even if the power is lost later.
-    fs::write(dir.path().join("boot"), "a third boot").unwrap();
-    let (_root, writer) = open(dir.path());
+    // Closed in order and synced: nothing to jump over after a restart.
+    another_boot(dir.path());
+    let (root, writer) = open(dir.path());
     assert_eq!(writer.next_offset(), next + 3);
     assert_eq!(writer.journal().status().recovery, None);
+
+    // This run speaks, and then the power is lost before any of it is on disk:
+    // what is there looks closed in order, and must not be believed.
+    kill(root, writer);
+    another_boot(dir.path());
+    let (_root, writer) = open(dir.path());
+    assert_eq!(writer.next_offset(), next + 3 + limits::OFFSET_JUMP);
+}
+
+/// The mark of the last run, as another start of the machine finds it.
+fn another_boot(dir: &Path) {
+    let mark = fs::read_to_string(dir.join("boot")).unwrap();
+    let (_, how) = mark.split_once(' ').unwrap();
+    fs::write(dir.join("boot"), format!("another-boot {how}")).unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_that_never_reached_the_disk_is_not_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, writer) = open(dir.path());
+    kill(root, writer);
+    another_boot(dir.path());
+    for _ in 0..2 {
+        let (root, writer) = open(dir.path());
+        assert_eq!(writer.next_offset(), limits::OFFSET_JUMP);
+        kill(root, writer);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_journal_is_left_alone_and_what_is_unknown_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, mut writer) = open(dir.path());
+    say(&mut writer, b"history");
+    read_to(&mut writer.journal().cursor(0), 7).await;
+    for name in ["lost+found", "my-backup", "node7@short", "old@0000000000000002.deleted"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("file"), "").unwrap();
+    }
+    root.set_aside_others(std::iter::empty()).unwrap();
+    for kept in [
+        "lost+found/file",
+        "my-backup/file",
+        "node7@short/file",
+        "orphaned/node7@0000000000000001/00000000000000000000.log",
+    ] {
+        assert!(dir.path().join(kept).exists(), "{kept}");
+    }
+    assert!(!dir.path().join("old@0000000000000002.deleted").exists());
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_does_not_stop_its_console() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, writer) = open(dir.path());
+    drop(writer);
+    root.close();
+    fs::write(dir.path().join("node7@0000000000000001"), "a file").unwrap();
+    let (_root, mut writer) = open(dir.path());
+    let status = writer.journal().status();
+    assert!(status.recovery.unwrap().contains("cannot be read"));
+    let from = writer.next_offset();
+    say(&mut writer, b"alive");
+    assert_eq!(read_to(&mut writer.journal().cursor(from), from + 5).await, b"alive");
 }
 
 #[tokio::test]

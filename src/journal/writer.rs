@@ -25,8 +25,11 @@ pub struct Writer {
 
 impl Writer {
     pub(super) fn new(shared: SharedRef) -> Self {
-        let next = shared.core().tail.next();
-        Self { shared, pending: Vec::new(), pending_time: 0, next, last_time: 0 }
+        let (next, last_time) = {
+            let core = shared.core();
+            (core.tail.next(), core.recovered_time)
+        };
+        Self { shared, pending: Vec::new(), pending_time: 0, next, last_time }
     }
 
     /// The reading end.

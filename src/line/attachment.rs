@@ -19,8 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Attachment {
     line: Handle,
-    id: AttachmentId,
-    progress: Arc<SharedProgress>,
+    place: Joined,
 }
 
 /// The input side of an attachment, for the task that reads the attacher.
@@ -33,17 +32,17 @@ pub struct Input {
 
 impl Attachment {
     pub(super) fn new(line: Handle, joined: Joined) -> Self {
-        Self { line, id: joined.id, progress: joined.progress }
+        Self { line, place: joined }
     }
 
     /// Names it on its line.
     pub fn id(&self) -> AttachmentId {
-        self.id
+        self.place.id
     }
 
     /// The input side.
     pub fn input(&self) -> Input {
-        Input { line: self.line.clone(), id: self.id, progress: self.progress.clone() }
+        Input { line: self.line.clone(), id: self.place.id, progress: self.place.progress.clone() }
     }
 
     /// The device's output.
@@ -68,7 +67,7 @@ impl Attachment {
 
     /// How far this attachment's input has come.
     pub fn input_progress(&self) -> &SharedProgress {
-        &self.progress
+        &self.place.progress
     }
 
     /// Why the line has ended, if it has.
@@ -79,12 +78,6 @@ impl Attachment {
     /// Waits until the line ends, and tells why.
     pub async fn ending(&self) -> EndReason {
         self.line.ending().await
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        self.line.shared.departures.add(self.id);
     }
 }
 
@@ -109,10 +102,23 @@ impl Input {
     /// Sends input, waiting for room. Giving it up before there is room sends
     /// nothing.
     pub async fn send(&self, offset: Option<u64>, data: Bytes) -> Result<(), Error> {
+        if self.is_refused() {
+            return Ok(());
+        }
         let n = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let room = self.line.shared.input_room.clone().acquire_many_owned(n).await;
         let room = room.map_err(|_| self.line.ended())?;
         self.queue(offset, data, room).await
+    }
+
+    /// Whether the attachment may not write: told here, before it waits for room
+    /// that those who may write need. The line has the last word.
+    fn is_refused(&self) -> bool {
+        let refused = !self.line.writers.borrow().lock.may_write(self.id);
+        if refused {
+            self.line.shared.refused_input(&self.progress, Refusal::NotWriter);
+        }
+        refused
     }
 
     async fn queue(

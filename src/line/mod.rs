@@ -121,6 +121,7 @@ enum Command {
     /// The spec is now this one; `open_now` skips the back-off.
     Reconfigure {
         spec: DeviceSpec,
+        revision: u64,
         urgency: Urgency,
     },
 }
@@ -134,10 +135,24 @@ pub enum Urgency {
     Now,
 }
 
-/// What the task knows of a new attachment.
+/// A place on the line. Dropping it leaves, wherever it is dropped: in the
+/// attachment, or in an answer that nobody took.
 struct Joined {
     id: AttachmentId,
     progress: Arc<SharedProgress>,
+    shared: Arc<LineShared>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.shared.departures.add(self.id);
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Joined").field(&self.id).finish()
+    }
 }
 
 /// The way to a line; cheap to clone.
@@ -152,6 +167,7 @@ pub struct Handle {
 
 /// What the handle and the task share.
 struct LineShared {
+    metrics: Arc<Metrics>,
     counters: Counters,
     /// Attachments that are gone; looked at by the task when woken.
     departures: Departures,
@@ -159,6 +175,14 @@ struct LineShared {
     /// Cancelled when attachments are to end.
     ending: CancellationToken,
     reason: OnceLock<EndReason>,
+}
+
+impl LineShared {
+    /// Tells an attacher that input of its was not taken.
+    fn refused_input(&self, progress: &SharedProgress, refusal: Refusal) {
+        self.metrics.input_refused.inc();
+        progress.refuse(refusal);
+    }
 }
 
 /// Attachments whose guard was dropped. Bounded by the number of attachments.
@@ -176,6 +200,10 @@ impl Departures {
 
     async fn take(&self) -> Vec<AttachmentId> {
         self.woken.notified().await;
+        self.take_now()
+    }
+
+    fn take_now(&self) -> Vec<AttachmentId> {
         std::mem::take(&mut self.ids.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
@@ -190,6 +218,7 @@ pub fn spawn(device: Arc<Device>, writer: journal::Writer, around: Surroundings)
     let (status_sender, status) = watch::channel(LinkStatus::new(state));
     let (writers_sender, writers) = watch::channel(Arc::default());
     let shared = Arc::new(LineShared {
+        metrics: around.metrics.clone(),
         counters: Counters::default(),
         departures: Departures::default(),
         input_room: Arc::new(Semaphore::new(limits::LINE_INPUT_BYTES_MAX)),
@@ -238,9 +267,14 @@ impl Handle {
         Ok(Attachment::new(self.clone(), joined))
     }
 
-    /// Makes the line follow a new spec.
-    pub async fn reconfigure(&self, spec: DeviceSpec, urgency: Urgency) -> Result<(), Error> {
-        let command = Command::Reconfigure { spec, urgency };
+    /// Makes the line follow a new spec, unless it follows a newer one already.
+    pub async fn reconfigure(
+        &self,
+        spec: DeviceSpec,
+        revision: u64,
+        urgency: Urgency,
+    ) -> Result<(), Error> {
+        let command = Command::Reconfigure { spec, revision, urgency };
         self.commands.send(command).await.map_err(|_| self.ended())
     }
 

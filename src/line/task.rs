@@ -40,6 +40,8 @@ thread_local! {
 pub(super) struct Line {
     device: Arc<Device>,
     spec: DeviceSpec,
+    /// Of the spec.
+    revision: u64,
     writer: journal::Writer,
     around: Surroundings,
     shared: Arc<LineShared>,
@@ -93,6 +95,7 @@ impl Line {
     ) -> Self {
         Self {
             spec: device.spec.clone(),
+            revision: device.revision,
             device,
             writer,
             around,
@@ -124,15 +127,20 @@ impl Line {
             let interrupt = match self.spec.run_state {
                 RunState::Stopped => {
                     self.publish(|status| {
-                        *status = LinkStatus {
-                            state: State::Stopped,
-                            last_error: status.last_error.take(),
-                            ..LinkStatus::new(State::Stopped)
-                        };
+                        status.state = State::Stopped;
+                        status.retry_time = None;
+                        status.peer_address = None;
+                        status.listen_address = None;
+                        status.pty_path = None;
                     });
                     self.wait(&mut commands, std::future::pending::<()>()).await.err()
                 }
                 RunState::Running => {
+                    self.publish(|status| {
+                        // Places of the host interface before this one.
+                        status.listen_address = None;
+                        status.pty_path = None;
+                    });
                     let spec = &self.spec.host_interface;
                     let mut backend = backend::new(spec, self.device.uid, &self.around.environment);
                     Some(self.serve(&mut commands, backend.as_mut()).await)
@@ -143,7 +151,10 @@ impl Line {
             }
         }
         self.input.drop_from(None);
-        self.writer.flush();
+        // The journal's writer first: who waits for the line to be gone waits for
+        // `commands` to close.
+        drop(self);
+        drop(commands);
     }
 
     /// Opens links of one backend, one after another, until interrupted.
@@ -251,10 +262,7 @@ impl Line {
         let result = self.move_bytes(commands, backend, &mut link).await;
         self.writer.flush();
         let dropped = self.input.drop_from(None);
-        if dropped > 0 {
-            Counters::add(&self.shared.counters.input_dropped_bytes, dropped);
-            self.around.metrics.input_dropped_bytes.inc_by(dropped);
-        }
+        self.count_dropped(dropped);
         self.publish(|status| {
             status.peer_address = None;
             status.connected_changed = SystemTime::now();
@@ -285,8 +293,8 @@ impl Line {
                     LinkEvent::Refused => {
                         Counters::add(&shared.counters.refused_peers, 1);
                         self.around.metrics.peers_refused.inc();
-                        tracing::warn!(device = %self.device.id, "turned away a second far side");
-                        (self.around.changed)(&self.device);
+                        tracing::debug!(device = %self.device.id, "turned away a second far side");
+                        self.note_counters(Instant::now());
                     }
                     LinkEvent::Lost(error) => return Ok(error),
                 },
@@ -392,9 +400,7 @@ impl Line {
     /// Decides whether gathered output goes out now or waits to be joined.
     fn pace(&mut self) {
         let now = Instant::now();
-        if self.counters_due.is_none() {
-            self.counters_due = Some(now.max(self.counters_told + limits::COUNTERS_INTERVAL));
-        }
+        self.note_counters(now);
         if !self.writer.is_pending() {
             return;
         }
@@ -403,6 +409,12 @@ impl Line {
         if typing || quiet {
             self.flush(now);
         }
+    }
+
+    /// Has changed counters told, not too often.
+    fn note_counters(&mut self, now: Instant) {
+        let due = now.max(self.counters_told + limits::COUNTERS_INTERVAL);
+        self.counters_due.get_or_insert(due);
     }
 
     fn flush(&mut self, now: Instant) {
@@ -434,13 +446,15 @@ impl Line {
     }
 
     fn on_command(&mut self, command: Command, connected: Connected) -> Option<Interrupt> {
+        // Who left before this command was sent has left.
+        let gone = self.shared.departures.take_now();
+        if !gone.is_empty() {
+            self.on_departures(gone);
+        }
         match command {
             Command::Attach { name, mode, answer } => {
-                let joined = self.attach(name, mode);
-                // An attacher that gave up before it was answered has left.
-                if let Err(Ok(joined)) = answer.send(joined) {
-                    self.on_departures(vec![joined.id]);
-                }
+                // An answer that nobody takes leaves by itself.
+                answer.send(self.attach(name, mode)).ok();
             }
             Command::Claim { id, mode, answer } => {
                 answer.send(self.claim(id, mode)).ok();
@@ -450,7 +464,13 @@ impl Line {
                 self.input.drop_from(Some(id));
                 answer.send(()).ok();
             }
-            Command::Reconfigure { spec, urgency } => return self.reconfigure(spec, urgency),
+            Command::Reconfigure { spec, revision, urgency } => {
+                // Two updates may come in the other order.
+                if revision >= self.revision {
+                    self.revision = revision;
+                    return self.reconfigure(spec, urgency);
+                }
+            }
         }
         None
     }
@@ -466,13 +486,16 @@ impl Line {
         self.attachments.insert(id, Attached { name });
         self.apply_claim(id, mode);
         self.tell_writers();
-        Ok(Joined { id, progress })
+        Ok(Joined { id, progress, shared: self.shared.clone() })
     }
 
     fn claim(&mut self, id: AttachmentId, mode: Mode) -> Result<(), Error> {
         self.check_sharing(mode)?;
-        self.apply_claim(id, mode);
-        self.tell_writers();
+        // A ghost must not write.
+        if self.attachments.contains_key(&id) {
+            self.apply_claim(id, mode);
+            self.tell_writers();
+        }
         Ok(())
     }
 
@@ -495,11 +518,22 @@ impl Line {
 
     fn on_departures(&mut self, gone: Vec<AttachmentId>) {
         for id in gone {
-            self.attachments.remove(&id);
+            if self.attachments.remove(&id).is_none() {
+                continue;
+            }
+            // Nobody hears any more whether it was written; a command must not
+            // reach the device hours after who sent it has left.
+            let dropped = self.input.drop_from(Some(id));
+            self.count_dropped(dropped);
             self.lock.release(id);
             self.bumped.retain(|(bumped, _)| *bumped != id);
         }
         self.tell_writers();
+    }
+
+    fn count_dropped(&self, bytes: u64) {
+        Counters::add(&self.shared.counters.input_dropped_bytes, bytes);
+        self.around.metrics.input_dropped_bytes.inc_by(bytes);
     }
 
     fn on_input(&mut self, piece: Piece, connected: Connected) {
@@ -512,8 +546,7 @@ impl Line {
             self.input.push(piece)
         };
         if let Err(refusal) = taken {
-            self.around.metrics.input_refused.inc();
-            progress.refuse(refusal);
+            self.shared.refused_input(&progress, refusal);
         }
     }
 

@@ -7,11 +7,11 @@ use std::{
 
 use axum::{Router, body::Body};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{preface, tls::ALPN_H2};
@@ -28,6 +28,30 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Cancelled to end connections in order.
     pub(super) stop: CancellationToken,
+    /// Runs the calls of all connections, so that they can be cut.
+    pub(super) calls: Calls,
+}
+
+/// Where calls run: counted, and cut when the server's patience is over.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    pub(super) tasks: TaskTracker,
+    pub(super) cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Calls
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, call: F) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                _ = call => {}
+            }
+        });
+    }
 }
 
 /// What keeps a connection's place among the others.
@@ -92,7 +116,7 @@ async fn serve_h2(
         Ok(Err(_closed)) => return Ok(()),
         Err(_) => return Err("the client sent nothing after the TLS handshake".into()),
     };
-    let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut http = hyper::server::conn::http2::Builder::new(shared.calls.clone());
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .max_local_error_reset_streams(limits::ERROR_RESETS_MAX)

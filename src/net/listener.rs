@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection::{Places, Shared, serve};
+use super::connection::{Calls, Places, Shared, serve};
 use crate::{limits, telemetry::Metrics};
 
 /// How many may be there at once.
@@ -57,6 +57,7 @@ impl Listener {
 pub struct Server {
     accepting: CancellationToken,
     stop: CancellationToken,
+    cut: CancellationToken,
     connections: TaskTracker,
 }
 
@@ -70,14 +71,16 @@ impl Server {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (accepting, stop) = (CancellationToken::new(), CancellationToken::new());
-        let connections = TaskTracker::new();
+        let (cut, connections) = (CancellationToken::new(), TaskTracker::new());
         let shared = Arc::new(Shared {
             router,
             acceptor: TlsAcceptor::from(tls),
             metrics,
             stop: stop.clone(),
+            calls: Calls { tasks: connections.clone(), cut: cut.clone() },
         });
-        let server = Self { accepting: accepting.clone(), stop, connections: connections.clone() };
+        let server =
+            Self { accepting: accepting.clone(), stop, cut, connections: connections.clone() };
         let accept = Accept {
             shared,
             tasks: connections.clone(),
@@ -98,13 +101,18 @@ impl Server {
         self.accepting.cancel();
     }
 
-    /// Ends the connections: each call may finish, until `patience` is over.
-    /// Returns whether all did.
+    /// Ends the connections: each call may finish until `patience` is over, what
+    /// is left is cut. Returns whether nothing had to be.
     pub async fn drain(self, patience: Duration) -> bool {
         self.stop_accepting();
         self.stop.cancel();
         self.connections.close();
-        timeout(patience, self.connections.wait()).await.is_ok()
+        if timeout(patience, self.connections.wait()).await.is_ok() {
+            return true;
+        }
+        self.cut.cancel();
+        self.connections.wait().await;
+        false
     }
 }
 
@@ -144,6 +152,13 @@ impl Accept {
         };
         metrics.connections_accepted.inc();
         let places = Places { connection, handshake };
-        self.tasks.spawn(serve(self.shared.clone(), stream, peer, places));
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            let cut = shared.calls.cut.clone();
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = serve(shared, stream, peer, places) => {}
+            }
+        });
     }
 }

@@ -11,10 +11,19 @@ use crate::{limits, telemetry::Metrics};
 
 type Answer = oneshot::Sender<Result<Result<Revision, Conflict>, Error>>;
 
+/// What the thread is sent.
+#[derive(Debug)]
+enum Message {
+    /// A change and whom to tell.
+    Change(Change, Answer),
+    /// End, after everything before.
+    Close,
+}
+
 /// The way to a store; cheap to clone. The store closes when all are dropped.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    changes: mpsc::Sender<(Change, Answer)>,
+    changes: mpsc::Sender<Message>,
 }
 
 /// Starts the thread of a store.
@@ -22,11 +31,21 @@ pub fn spawn(
     mut store: Box<dyn Store>,
     metrics: Arc<Metrics>,
 ) -> Result<(Handle, thread::JoinHandle<()>), Error> {
-    let (changes, mut waiting) = mpsc::channel::<(Change, Answer)>(limits::STORE_QUEUE);
+    let (changes, mut waiting) = mpsc::channel::<Message>(limits::STORE_QUEUE);
     let run = move || {
         let mut batch = Vec::new();
         while waiting.blocking_recv_many(&mut batch, limits::STORE_QUEUE) > 0 {
-            let (changes, answers): (Vec<Change>, Vec<Answer>) = batch.drain(..).unzip();
+            let (mut changes, mut answers) = (Vec::new(), Vec::new());
+            let mut closing = false;
+            for message in batch.drain(..) {
+                match message {
+                    Message::Change(change, answer) => {
+                        changes.push(change);
+                        answers.push(answer);
+                    }
+                    Message::Close => closing = true,
+                }
+            }
             match store.commit(&changes) {
                 Ok(results) => {
                     metrics.store_commits.inc();
@@ -46,6 +65,9 @@ pub fn spawn(
                     }
                 }
             }
+            if closing {
+                return;
+            }
         }
     };
     let thread = thread::Builder::new().name("store".into()).spawn(run).map_err(Error::Thread)?;
@@ -56,7 +78,14 @@ impl Handle {
     /// Makes a change durable.
     pub async fn commit(&self, change: Change) -> Result<Result<Revision, Conflict>, Error> {
         let (answer, result) = oneshot::channel();
-        self.changes.send((change, answer)).await.map_err(|_| Error::Closed)?;
+        let message = Message::Change(change, answer);
+        self.changes.send(message).await.map_err(|_| Error::Closed)?;
         result.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Ends the thread once everything before is committed, whoever still holds
+    /// a handle.
+    pub async fn close(&self) {
+        self.changes.send(Message::Close).await.ok();
     }
 }
