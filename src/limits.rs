@@ -81,7 +81,9 @@ pub const JOIN_INTERVAL: Duration = Duration::from_millis(1);
 pub const TYPING: Duration = Duration::from_millis(100);
 /// Least time between two notices of a device whose counters alone changed.
 pub const COUNTERS_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest time to open a link, name look-up included.
+/// Name look-ups at once: each holds a thread, and dead DNS for half a minute.
+pub const LOOKUPS_MAX: usize = 32;
+/// Longest time to look a name up, and to connect to one of its addresses.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// First delay before a lost host interface is opened again.
 pub const RECONNECT_MIN_DEFAULT: Duration = Duration::from_millis(250);

@@ -13,7 +13,7 @@
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
 
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -109,8 +109,11 @@ impl Server {
                 let journal =
                     journal::Config { dir: state_dir.join("journal"), framer: api::output_header };
                 let journals = Arc::new(Root::open(journal, metrics.clone())?);
-                let environment =
-                    Environment { allow: Arc::new(allow), sockets_dir: state_dir.join("notes") };
+                let environment = Environment {
+                    allow: Arc::new(allow),
+                    sockets_dir: state_dir.join("notes"),
+                    lookups: Arc::new(Semaphore::new(limits::LOOKUPS_MAX)),
+                };
                 let (fleet, thread) = Fleet::open(
                     Box::new(store),
                     journals.clone(),

@@ -15,7 +15,11 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, stream::try_unfold};
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot, watch},
+    sync::{
+        OwnedSemaphorePermit,
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -88,6 +92,8 @@ struct Running {
     problem_told: bool,
     found: Option<Error>,
     acknowledged: watch::Receiver<u64>,
+    /// What comes after the message before.
+    after: Option<Bytes>,
     finished: bool,
     api: Api,
     _reading: DropGuard,
@@ -191,6 +197,7 @@ impl Running {
             problem_told: false,
             found: None,
             acknowledged,
+            after: None,
             finished: false,
             attachment,
             api,
@@ -202,6 +209,9 @@ impl Running {
 
     /// The next bytes for the attacher; `None` after `ended`.
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        if let Some(after) = self.after.take() {
+            return Ok(Some(after));
+        }
         if self.finished {
             return Ok(None);
         }
@@ -228,6 +238,14 @@ impl Running {
         if let Some(reason) = self.attachment.ended() {
             self.finished = true;
             return Ok(Some(self.ended(reason)));
+        }
+        if !self.problem_told {
+            match self.problem.try_recv() {
+                Ok(error) => return Err(error.into()),
+                // The reading task has ended well.
+                Err(TryRecvError::Closed) => self.problem_told = true,
+                Err(TryRecvError::Empty) => {}
+            }
         }
         if let Some(error) = self.found.take() {
             return Err(error.into());
@@ -277,13 +295,16 @@ impl Running {
                 Some(encode(attach_response::Message::Output(output)))
             }
             (Item::Gap { from, to }, text) => {
-                if let Some(text) = text {
-                    *text = TextDecoder::default();
+                let gap = pb::Gap { from_offset: from, to_offset: to };
+                let gap = encode(attach_response::Message::Gap(gap));
+                // The beginning of a character that nothing follows comes first.
+                match text.as_mut().and_then(TextDecoder::finish) {
+                    None => Some(gap),
+                    Some(rest) => {
+                        self.after = Some(gap);
+                        Some(encode(attach_response::Message::Output(rest)))
+                    }
                 }
-                Some(encode(attach_response::Message::Gap(pb::Gap {
-                    from_offset: from,
-                    to_offset: to,
-                })))
             }
         }
     }
@@ -291,7 +312,11 @@ impl Running {
     fn ended(&self, reason: EndReason) -> attach_response::Message {
         attach_response::Message::Ended(pb::Ended {
             reason: end_reason(reason).into(),
-            resume_offset: self.cursor.offset(),
+            resume_offset: self
+                .text
+                .as_ref()
+                .and_then(TextDecoder::held_from)
+                .unwrap_or(self.cursor.offset()),
             message: String::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! ConsoleService, routed by hand: Attach and ReadOutput answer with bodies of
 //! shared frames (see `body`), which generated code has no place for. The rest
-//! of gRPC (decoding, deadlines, status) stays tonic's.
+//! of gRPC (decoding, status) stays tonic's. A client's `grpc-timeout` is the
+//! client's to enforce: what it cuts off is cleaned up like any lost call.
 
 use std::{
     convert::Infallible,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use http::{Request, Response};
+use tokio::time::timeout;
 use tonic::{
     Status,
     body::Body,
@@ -57,7 +59,9 @@ impl tower_service::Service<Request<Body>> for ConsoleService {
                 }
                 "ReadOutput" => {
                     let (extensions, mut requests) = split(request);
-                    match requests.message().await {
+                    let first = timeout(limits::START_TIMEOUT, requests.message()).await;
+                    let late = |_| Err(Status::deadline_exceeded("no request came"));
+                    match first.unwrap_or_else(late) {
                         Ok(request) => {
                             let request = request.unwrap_or_default();
                             body::response(read::serve(api, extensions, request))

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     auth::Action,
-    journal::{Cursor, Item, Micros, Position, micros},
-    line::Handle,
+    journal::{Cursor, Item, Position, micros},
+    line::{EndReason, Handle},
     name::DeviceId,
     pb::{self, read_output_request::Until, read_output_response},
 };
@@ -60,7 +60,8 @@ struct Reading {
     line: Handle,
     cursor: Cursor,
     text: Option<TextDecoder>,
-    last_time: Micros,
+    /// What comes after the message before.
+    after: Option<Bytes>,
     end: End,
     finished: bool,
     _permit: OwnedSemaphorePermit,
@@ -119,7 +120,7 @@ impl Reading {
             device: id,
             cursor: journal.cursor(begin.cursor),
             text,
-            last_time: 0,
+            after: None,
             end,
             finished: false,
             line: entry.line,
@@ -130,9 +131,19 @@ impl Reading {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
+            if let Some(after) = self.after.take() {
+                return Ok(Some(after));
+            }
             if self.finished {
                 return Ok(None);
             }
+            // Also while there is more to read: a slow reader of a chatty device
+            // would never come to its end otherwise.
+            if let Some(reason) = self.line.ended_for() {
+                self.finished = true;
+                return Ok(Some(self.ended(reason)));
+            }
+            self.end_in_time().await?;
             if let End::Offset(end) = self.end
                 && self.cursor.offset() >= end
             {
@@ -145,59 +156,67 @@ impl Reading {
                         return Ok(Some(bytes));
                     }
                 }
-                Ok(None) => {
-                    if let Some(bytes) = self.wait().await? {
-                        return Ok(Some(bytes));
-                    }
-                }
+                Ok(None) => self.wait().await,
+                // A journal that goes with its device is no failure.
+                Err(_) if self.line.ended_for().is_some() => {}
                 Err(error) => return Err(Error::Journal(error, self.device.clone()).into()),
             }
         }
     }
 
+    /// Once the time has come, the end is an offset.
+    async fn end_in_time(&mut self) -> Result<(), Error> {
+        if let End::Time(time, due) = self.end
+            && Instant::now() >= due
+        {
+            let end = self.line.journal().since(micros(time)).await;
+            let end = end.map_err(|error| Error::Journal(error, self.device.clone()))?;
+            let next = self.line.journal().status().next_offset;
+            self.end = End::Offset(end.unwrap_or(next));
+        }
+        Ok(())
+    }
+
     /// Waits for more output, the end of time or the end of the device.
-    async fn wait(&mut self) -> Result<Option<Bytes>, Status> {
+    async fn wait(&mut self) {
         let due = match self.end {
             End::Time(_, due) => Some(due),
             End::Offset(_) | End::Never => None,
         };
         tokio::select! {
-            reason = self.line.ending() => {
-                self.finished = true;
-                let ended = pb::Ended {
-                    reason: end_reason(reason).into(),
-                    resume_offset: self.cursor.offset(),
-                    message: String::new(),
-                };
-                Ok(Some(encode(read_output_response::Message::Ended(ended))))
-            }
-            () = self.cursor.ready() => Ok(None),
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                if let End::Time(time, _) = self.end {
-                    let end = self.line.journal().since(micros(time)).await;
-                    let end = end.map_err(|error| Error::Journal(error, self.device.clone()))?;
-                    self.end = End::Offset(end.unwrap_or(self.cursor.offset()));
-                }
-                Ok(None)
-            }
+            _ = self.line.ending() => {}
+            () = self.cursor.ready() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
+    }
+
+    fn ended(&self, reason: EndReason) -> Bytes {
+        let held = self.text.as_ref().and_then(TextDecoder::held_from);
+        encode(read_output_response::Message::Ended(pb::Ended {
+            reason: end_reason(reason).into(),
+            resume_offset: held.unwrap_or(self.cursor.offset()),
+            message: String::new(),
+        }))
     }
 
     fn output(&mut self, item: Item) -> Option<Bytes> {
         match item {
             Item::Gap { from, to } => {
-                if let Some(text) = &mut self.text {
-                    *text = TextDecoder::default();
-                }
                 let gap = pb::Gap { from_offset: from, to_offset: to };
-                Some(encode(read_output_response::Message::Gap(gap)))
+                let gap = encode(read_output_response::Message::Gap(gap));
+                match self.rest() {
+                    None => Some(gap),
+                    Some(rest) => {
+                        self.after = Some(gap);
+                        Some(rest)
+                    }
+                }
             }
             Item::Frame(frame) => {
                 let frame = match self.end {
                     End::Offset(end) => self.cursor.before(frame, end),
                     End::Time(..) | End::Never => frame,
                 };
-                self.last_time = frame.time();
                 match &mut self.text {
                     None => Some(frame.wire().clone()),
                     Some(text) => {
@@ -211,7 +230,7 @@ impl Reading {
 
     /// The beginning of a character that nothing follows.
     fn rest(&mut self) -> Option<Bytes> {
-        let output = self.text.as_mut()?.finish(self.last_time)?;
+        let output = self.text.as_mut()?.finish()?;
         Some(encode(read_output_response::Message::Output(output)))
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 
 /// `ErrorInfo.domain` of every error.
 const DOMAIN: &str = "lineman.v1";
+/// Faults of one request that are told by name; the message tells how many there
+/// are.
+const FAULTS_TOLD: usize = 16;
 /// When to try again what was refused for a moment.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -154,7 +157,7 @@ fn of_fleet(error: fleet::Error, id: &DeviceId) -> Status {
             tracing::error!(device = %id, error = &error as &dyn std::error::Error, "change not stored");
             let mut details = info("STORE_UNAVAILABLE", &[]);
             details.set_retry_info(Some(RETRY_DELAY));
-            let message = "the change could not be stored; nothing was changed";
+            let message = "the change could not be stored; read the device before you try again";
             Status::with_error_details(Code::Unavailable, message, details)
         }
         fleet::Error::Journal(error) => internal(&error, id),
@@ -203,7 +206,8 @@ fn fields(faults: &[Fault]) -> Status {
         more => format!("{} fields are wrong", more.len()),
     };
     let mut details = info("INVALID_FIELDS", &[]);
-    for fault in faults {
+    // Details travel in trailers: more than this a client would not accept.
+    for fault in faults.iter().take(FAULTS_TOLD) {
         details.add_bad_request_violation(fault.field.as_str(), fault.problem.as_str());
     }
     Status::with_error_details(Code::InvalidArgument, message, details)

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::{api::wire, journal::Micros, pb};
+use crate::{api::wire, journal::Micros, limits, pb};
 
 /// Turns bytes into text messages.
 #[derive(Debug, Default)]
@@ -11,6 +11,7 @@ pub(super) struct TextDecoder {
     /// The beginning of a character whose rest has not come: at most 3 bytes.
     held: Vec<u8>,
     held_offset: u64,
+    held_time: Micros,
 }
 
 impl TextDecoder {
@@ -22,22 +23,30 @@ impl TextDecoder {
         let whole = bytes.len() - unfinished(&bytes);
         self.held = bytes.split_off(whole);
         self.held_offset = start + whole as u64;
+        self.held_time = time;
         (!bytes.is_empty()).then(|| output(start, time, &bytes))
     }
 
+    /// The first byte that did not come out yet, if one is held.
+    pub(super) fn held_from(&self) -> Option<u64> {
+        (!self.held.is_empty()).then_some(self.held_offset)
+    }
+
     /// Nothing more follows what came last: the end, or a gap.
-    pub(super) fn finish(&mut self, time: Micros) -> Option<pb::Output> {
+    pub(super) fn finish(&mut self) -> Option<pb::Output> {
         let held = std::mem::take(&mut self.held);
-        (!held.is_empty()).then(|| output(self.held_offset, time, &held))
+        (!held.is_empty()).then(|| output(self.held_offset, self.held_time, &held))
     }
 }
 
 fn output(offset: u64, time: Micros, bytes: &[u8]) -> pb::Output {
     let text = String::from_utf8_lossy(bytes);
+    // As small frames of bytes are; see `limits::WIRE_FRAME_BYTES_MIN`.
+    let padding = vec![0; limits::WIRE_FRAME_BYTES_MIN.saturating_sub(text.len())];
     pb::Output {
         offset,
         receive_time: Some(wire::timestamp(time)),
-        padding: Bytes::new(),
+        padding: padding.into(),
         data: Bytes::new(),
         lossy: std::str::from_utf8(bytes).is_err(),
         length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
@@ -76,7 +85,7 @@ mod tests {
             outputs.extend(decoder.push(offset, 0, piece));
             offset += piece.len() as u64;
         }
-        outputs.extend(decoder.finish(0));
+        outputs.extend(decoder.finish());
         for output in outputs {
             assert_eq!(output.offset, next);
             next += u64::from(output.length);

@@ -1,10 +1,7 @@
 //! One WatchDevices call: the list, then what changes, resumable by revision.
 //! A watch holds its place in the feed and the names it has told, nothing more.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashSet, VecDeque};
 
 use futures_util::{Stream, stream::try_unfold};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -12,7 +9,6 @@ use tonic::Status;
 
 use super::{Api, convert, filter::Filter, status::Error};
 use crate::{
-    device::Device,
     fleet::{Changed, Revision},
     limits,
     name::DeviceId,
@@ -33,12 +29,12 @@ pub(super) fn serve(
     })?;
     let feed = api.inner.fleet.feed();
     let moved = feed.subscribe();
-    let (at, phase) = if request.revision.is_empty() {
-        (feed.now(), Phase::List { after: None })
+    let (at, phase, resumed_at) = if request.revision.is_empty() {
+        (feed.now(), Phase::List { after: None }, None)
     } else {
         let at = request.revision.parse().map_err(|_| Error::RevisionGone)?;
         feed.since(at).map_err(|_| Error::RevisionGone)?;
-        (at, Phase::Follow { resumed: true })
+        (at, Phase::Follow, Some(at))
     };
     api.inner.metrics.watches.inc();
     let watching = Watching {
@@ -46,7 +42,9 @@ pub(super) fn serve(
         filter,
         at,
         phase,
+        resumed_at,
         told: HashSet::new(),
+        dismissed: HashSet::new(),
         ready: VecDeque::new(),
         moved,
         _permit: permit,
@@ -63,21 +61,21 @@ struct Watching {
     /// Everything before is told.
     at: Revision,
     phase: Phase,
+    /// Where a resumed watch began: the caller may know devices that were there
+    /// then, though this watch has not told them.
+    resumed_at: Option<Revision>,
     /// Devices that the caller knows of.
     told: HashSet<DeviceId>,
+    /// Devices that the caller was told are gone.
+    dismissed: HashSet<DeviceId>,
     ready: VecDeque<Response>,
     moved: watch::Receiver<u64>,
     _permit: OwnedSemaphorePermit,
 }
 
 enum Phase {
-    List {
-        after: Option<DeviceId>,
-    },
-    /// `resumed`: the caller may know devices that this watch has not told.
-    Follow {
-        resumed: bool,
-    },
+    List { after: Option<DeviceId> },
+    Follow,
 }
 
 impl Watching {
@@ -92,9 +90,8 @@ impl Watching {
                     let after = after.clone();
                     self.list(after.as_ref());
                 }
-                Phase::Follow { resumed } => {
-                    let resumed = *resumed;
-                    self.follow(resumed)?;
+                Phase::Follow => {
+                    self.follow()?;
                     if self.ready.is_empty() {
                         tokio::select! {
                             () = self.api.inner.stop.cancelled() => {
@@ -114,7 +111,7 @@ impl Watching {
         let entries = self.api.inner.fleet.list(after, limits::WATCH_BATCH, |e| filter.selects(e));
         let Some(last) = entries.last() else {
             // Devices changed while the list was told are told again from here.
-            self.phase = Phase::Follow { resumed: false };
+            self.phase = Phase::Follow;
             self.ready.push_back(Response {
                 event: Event::Bookmark.into(),
                 device: None,
@@ -135,14 +132,14 @@ impl Watching {
     }
 
     /// Takes what changed since the last time.
-    fn follow(&mut self, resumed: bool) -> Result<(), Error> {
+    fn follow(&mut self) -> Result<(), Error> {
         let feed = self.api.inner.fleet.feed().clone();
         loop {
             let before = self.at;
             let (changes, at) = feed.since(before).map_err(|_| Error::RevisionGone)?;
             let complete = changes.len() < limits::WATCH_BATCH;
             for change in changes {
-                self.tell(change, resumed, before);
+                self.tell(change, before);
             }
             self.at = at;
             // A caller that saw the last event of a batch has seen all of it.
@@ -156,14 +153,21 @@ impl Watching {
         }
     }
 
-    fn tell(&mut self, change: Changed, resumed: bool, before: Revision) {
+    /// Whether the caller knows a device: from this watch, or from the one that
+    /// this resumes, as far as that can be told.
+    fn is_known(&self, id: &DeviceId, created: Option<Revision>) -> bool {
+        let from_before = self.resumed_at.is_some_and(|at| {
+            !created.is_some_and(|created| created.is_after(at)) && !self.dismissed.contains(id)
+        });
+        self.told.contains(id) || from_before
+    }
+
+    fn tell(&mut self, change: Changed, before: Revision) {
         let (event, device) = match change {
-            Changed::Device { id, is_new } => {
+            Changed::Device { id, created } => {
                 // Deleted in the meantime: its tombstone tells.
-                let Ok(entry) = self.api.inner.fleet.get(&id) else {
-                    return;
-                };
-                let known = self.told.contains(&id) || (resumed && !is_new);
+                let Ok(entry) = self.api.inner.fleet.get(&id) else { return };
+                let known = self.is_known(&id, Some(created));
                 match (self.filter.selects(&entry), known) {
                     (true, known) => {
                         self.told.insert(id);
@@ -171,17 +175,18 @@ impl Watching {
                         (event, convert::device(&entry))
                     }
                     (false, true) => {
-                        self.told.remove(&id);
+                        self.dismiss(id);
                         (Event::Deleted, convert::device(&entry))
                     }
                     (false, false) => return,
                 }
             }
             Changed::Deleted(device) => {
-                if !self.told.remove(&device.id) && !resumed {
+                if !self.is_known(&device.id, None) {
                     return;
                 }
-                (Event::Deleted, deleted(&device))
+                self.dismiss(device.id.clone());
+                (Event::Deleted, convert::stored(&device))
             }
         };
         self.ready.push_back(Response {
@@ -192,12 +197,17 @@ impl Watching {
     }
 }
 
+impl Watching {
+    fn dismiss(&mut self, id: DeviceId) {
+        self.told.remove(&id);
+        if self.resumed_at.is_some() {
+            self.dismissed.insert(id);
+        }
+    }
+}
+
 impl Drop for Watching {
     fn drop(&mut self) {
         self.api.inner.metrics.watches.dec();
     }
-}
-
-fn deleted(device: &Arc<Device>) -> pb::Device {
-    convert::stored(device)
 }

@@ -24,7 +24,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
 
 pub use self::allow::{Allow, Denied};
 use crate::device::{Endpoint, HostInterface, Uid};
@@ -95,6 +98,8 @@ pub struct Environment {
     pub allow: Arc<Allow>,
     /// Where notes about our own sockets are kept; see `unix`.
     pub sockets_dir: PathBuf,
+    /// Name look-ups at once, so that dead DNS does not take every thread.
+    pub lookups: Arc<Semaphore>,
 }
 
 /// Why a link could not be opened or was lost.
@@ -168,11 +173,12 @@ pub fn explain(error: &Error) -> String {
 /// The backend of a host interface.
 pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn Backend> {
     let allow = environment.allow.clone();
+    let lookups = environment.lookups.clone();
     match spec {
         HostInterface::Pty {} => Box::new(pty::Pty::new()),
         HostInterface::Tcp(tcp) => match tcp.mode {
-            Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow)),
-            Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow)),
+            Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
+            Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
         },
         HostInterface::Unix(unix) => match unix.mode {
             Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),

@@ -13,6 +13,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -31,15 +32,16 @@ const USER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Client {
     spec: TcpSpec,
     allow: Arc<Allow>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Client {
-    pub(super) fn new(spec: TcpSpec, allow: Arc<Allow>) -> Self {
-        Self { spec, allow }
+    pub(super) fn new(spec: TcpSpec, allow: Arc<Allow>, lookups: Arc<Semaphore>) -> Self {
+        Self { spec, allow, lookups }
     }
 
     async fn connect(&self) -> Result<Link, Error> {
-        let addresses = resolve(&self.spec).await?;
+        let addresses = resolve(&self.spec, &self.lookups).await?;
         let mut last = None;
         for address in addresses {
             // What is checked is what is connected to.
@@ -85,20 +87,23 @@ impl Backend for Client {
 pub(super) struct Server {
     spec: TcpSpec,
     allow: Arc<Allow>,
+    lookups: Arc<Semaphore>,
     listener: Option<TcpListener>,
 }
 
 impl Server {
-    pub(super) fn new(spec: TcpSpec, allow: Arc<Allow>) -> Self {
-        Self { spec, allow, listener: None }
+    pub(super) fn new(spec: TcpSpec, allow: Arc<Allow>, lookups: Arc<Semaphore>) -> Self {
+        Self { spec, allow, lookups, listener: None }
     }
 
     async fn listen(&mut self) -> Result<Place, Error> {
         let listener = match &mut self.listener {
             Some(listener) => listener,
             none => {
-                let address =
-                    resolve(&self.spec).await?.next().ok_or_else(|| no_address(&self.spec))?;
+                let address = resolve(&self.spec, &self.lookups)
+                    .await?
+                    .next()
+                    .ok_or_else(|| no_address(&self.spec))?;
                 self.allow.address(address)?;
                 let failed = |source| Error::Bind { address: address.to_string(), source };
                 none.insert(bind(address).map_err(failed)?)
@@ -146,10 +151,28 @@ impl Backend for Server {
     }
 }
 
-async fn resolve(spec: &TcpSpec) -> Result<impl Iterator<Item = SocketAddr> + use<>, Error> {
+async fn resolve(
+    spec: &TcpSpec,
+    lookups: &Arc<Semaphore>,
+) -> Result<impl Iterator<Item = SocketAddr> + use<>, Error> {
+    if let Ok(ip) = spec.host.parse() {
+        return Ok(vec![SocketAddr::new(ip, spec.port)].into_iter());
+    }
     let failed = |source| Error::Resolve { host: spec.host.clone(), source };
-    match timeout(limits::OPEN_TIMEOUT, lookup_host((spec.host.as_str(), spec.port))).await {
-        Ok(Ok(addresses)) => Ok(addresses.collect::<Vec<_>>().into_iter()),
+    let (name, permit) = ((spec.host.clone(), spec.port), lookups.clone().acquire_owned());
+    let looking = async move {
+        let permit = permit.await.map_err(io::Error::other)?;
+        // A task of its own: the look-up keeps its place until it has really
+        // ended, also when nobody waits for it any more.
+        tokio::spawn(async move {
+            let _permit = permit;
+            lookup_host(name).await.map(Iterator::collect::<Vec<_>>)
+        })
+        .await
+        .map_err(io::Error::other)?
+    };
+    match timeout(limits::OPEN_TIMEOUT, looking).await {
+        Ok(Ok(addresses)) => Ok(addresses.into_iter()),
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(Error::TimedOut(limits::OPEN_TIMEOUT)),
     }

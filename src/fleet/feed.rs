@@ -25,6 +25,13 @@ pub struct Revision {
     at: u64,
 }
 
+impl Revision {
+    /// Whether this place comes after another of the same run.
+    pub fn is_after(self, other: Self) -> bool {
+        self.at > other.at
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
@@ -32,8 +39,8 @@ pub enum Changed {
     Device {
         /// Which.
         id: DeviceId,
-        /// It was made after the place that was asked from.
-        is_new: bool,
+        /// Where in the feed it was made.
+        created: Revision,
     },
     /// The device is gone.
     Deleted(Arc<Device>),
@@ -140,8 +147,9 @@ impl Feed {
             return Err(Gone);
         }
         let devices = inner.by_change.range(from.at + 1..).map(|(at, id)| {
-            let is_new = inner.devices.get(id).is_some_and(|(_, created)| *created > from.at);
-            (*at, Changed::Device { id: id.clone(), is_new })
+            let created = inner.devices.get(id).map_or(0, |(_, created)| *created);
+            let created = Revision { run: self.run, at: created };
+            (*at, Changed::Device { id: id.clone(), created })
         });
         let first = inner.tombstones.partition_point(|(at, _)| *at <= from.at);
         let deleted = inner.tombstones.range(first..);

@@ -39,6 +39,17 @@ pub(super) enum Work {
     Stop,
 }
 
+impl Work {
+    /// The journal that it is about.
+    fn journal(&self) -> Option<&SharedRef> {
+        match self {
+            Self::Write(shared) | Self::Settle(shared) | Self::Close(shared) => Some(shared),
+            Self::Remove(shared, _) => Some(shared),
+            Self::Stop => None,
+        }
+    }
+}
+
 /// What a scribe has to do.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -49,9 +60,10 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    items: VecDeque<Work>,
-    /// What the scribe is writing, and since when.
-    writing: Option<(SharedRef, Instant)>,
+    /// Each with when it came.
+    items: VecDeque<(Instant, Work)>,
+    /// What the scribe is at, and since when.
+    busy: Option<(SharedRef, Instant)>,
     watching: bool,
     stopped: bool,
 }
@@ -59,9 +71,24 @@ struct State {
 impl Queue {
     pub(super) fn push(&self, work: Work) {
         let mut state = self.state();
-        state.items.push_back(work);
+        state.items.push_back((Instant::now(), work));
+        let wakes_watch = !state.watching;
+        state.watching = true;
         drop(state);
         self.work.notify_one();
+        if wakes_watch {
+            self.watch.notify_one();
+        }
+    }
+
+    /// The scribe turns to a journal by itself.
+    fn turn_to(&self, shared: &SharedRef) {
+        let mut state = self.state();
+        state.busy = Some((shared.clone(), Instant::now()));
+        if !state.watching {
+            state.watching = true;
+            self.watch.notify_one();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,16 +98,10 @@ impl Queue {
     /// Waits for work, but only until `until`.
     fn next(&self, until: Option<Instant>) -> Option<Work> {
         let mut state = self.state();
-        state.writing = None;
+        state.busy = None;
         loop {
-            if let Some(work) = state.items.pop_front() {
-                if let Work::Write(shared) | Work::Close(shared) = &work {
-                    state.writing = Some((shared.clone(), Instant::now()));
-                    if !state.watching {
-                        state.watching = true;
-                        self.watch.notify_one();
-                    }
-                }
+            if let Some((_, work)) = state.items.pop_front() {
+                state.busy = work.journal().map(|shared| (shared.clone(), Instant::now()));
                 return Some(work);
             }
             state = match until {
@@ -152,7 +173,7 @@ impl Scribe {
         }
         let mut state = self.queue.state();
         state.stopped = true;
-        state.writing = None;
+        state.busy = None;
         self.queue.watch.notify_one();
     }
 
@@ -198,10 +219,14 @@ impl Scribe {
         let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
         shared.metrics.journal_written_bytes.inc_by(bytes);
         let passed = shared.written(to, segment);
-        disk.delete(&passed)?;
+        if let Err(error) = disk.delete(&passed) {
+            // They are segments again when the server next starts.
+            shared.metrics.journal_errors.inc();
+            tracing::warn!(journal = %shared.dir().display(), %error, "old output could not be deleted");
+        }
         let more = shared.core().tail.unwritten() > 0;
-        if !more {
-            disk.clear_ahead()?;
+        if !more && let Err(error) = disk.clear_ahead() {
+            tracing::warn!(journal = %shared.dir().display(), %error, "cannot clear a note");
         }
         drop(disk);
         if !was_open {
@@ -248,6 +273,8 @@ impl Scribe {
     /// Tries failed journals again and frees the memory of quiet ones.
     fn look_after(&mut self, now: Instant) {
         for shared in std::mem::take(&mut self.failed) {
+            // Outside of the queue, but not out of the watch's sight.
+            self.queue.turn_to(&shared);
             self.write(shared);
         }
         self.unsettled.retain(|shared| !shared.settle(now));
@@ -273,44 +300,39 @@ impl Scribe {
     }
 }
 
-/// Lets journals go on from memory while one write takes too long.
+/// Lets journals go on from memory when the disk takes too long, be it for them
+/// or for those before them in the queue.
 fn watch(queue: &Queue) {
     let mut state = queue.state();
     loop {
         if state.stopped {
             return;
         }
-        if state.writing.is_none() && state.items.is_empty() {
+        if state.busy.is_none() && state.items.is_empty() {
             state.watching = false;
         }
         if !state.watching {
             state = queue.watch.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
-        let stalled =
-            state.writing.as_ref().filter(|(_, since)| since.elapsed() >= limits::DISK_STALL);
-        if let Some((current, _)) = stalled {
-            let mut waiting = vec![current.clone()];
-            for work in &state.items {
-                if let Work::Write(shared) = work {
-                    waiting.push(shared.clone());
-                }
-            }
+        let now = Instant::now();
+        let stalled = |since: Instant| now.duration_since(since) >= limits::DISK_STALL;
+        let at_work =
+            state.busy.iter().filter(|(_, since)| stalled(*since)).map(|(shared, _)| shared);
+        let waiting = state.items.iter().filter(|(since, _)| stalled(*since));
+        let waiting = waiting.filter_map(|(_, work)| work.journal());
+        let late: Vec<SharedRef> = at_work.chain(waiting).cloned().collect();
+        if !late.is_empty() {
             drop(state);
-            for shared in waiting {
+            for shared in late {
                 shared.metrics.journal_stalls.inc();
-                shared.degrade(
-                    "DiskStalled",
-                    format!("a write takes longer than {:?}", limits::DISK_STALL),
-                );
+                let message = format!("the disk takes longer than {:?}", limits::DISK_STALL);
+                shared.degrade("DiskStalled", message);
             }
             state = queue.state();
         }
-        state = queue
-            .watch
-            .wait_timeout(state, limits::DISK_STALL)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        let waited = queue.watch.wait_timeout(state, limits::DISK_STALL);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 

@@ -155,7 +155,7 @@ impl Shared {
     /// Whether the line may read on without waiting for the disk.
     pub(super) fn has_room(&self) -> bool {
         let core = self.core();
-        core.degraded.is_some() || core.tail.unwritten() < limits::UNWRITTEN_BYTES_MAX as u64
+        core.degraded.is_some() || core.tail.unwritten_cost() < limits::UNWRITTEN_BYTES_MAX
     }
 
     /// Everything up to `to` is on disk, the newest of it in `segment`.

@@ -27,6 +27,8 @@ pub(super) struct Tail {
     published: u64,
     written: u64,
     cost: usize,
+    /// Memory of what waits for the disk.
+    unwritten_cost: usize,
     /// Where the run of small frames at the end begins.
     run: usize,
     /// The last join that was made for a cursor, for the next one at its place.
@@ -53,6 +55,7 @@ impl Tail {
             published: next,
             written: next,
             cost: 0,
+            unwritten_cost: 0,
             run: 0,
             joined: None,
         }
@@ -81,11 +84,17 @@ impl Tail {
         self.next - self.written
     }
 
+    /// Memory of what waits for the disk.
+    pub(super) fn unwritten_cost(&self) -> usize {
+        self.unwritten_cost
+    }
+
     /// Takes in a frame that begins at `next`.
     pub(super) fn push(&mut self, frame: Frame) {
         debug_assert_eq!(frame.offset(), self.next, "frames follow each other");
         self.next = frame.end();
         self.cost += frame.cost();
+        self.unwritten_cost += frame.cost();
         self.frames.push_back(frame);
     }
 
@@ -106,6 +115,9 @@ impl Tail {
 
     /// The disk has everything before `to`, or never will.
     pub(super) fn mark_written(&mut self, to: u64) {
+        let from = self.frames.partition_point(|frame| frame.offset() < self.written);
+        let now_written = self.frames.range(from..).take_while(|frame| frame.end() <= to);
+        self.unwritten_cost -= now_written.map(Frame::cost).sum::<usize>();
         self.written = self.written.max(to);
         self.publish(self.written);
         self.join_run();
@@ -128,7 +140,10 @@ impl Tail {
             if unwritten > 0 && self.cost <= limits::TAIL_BYTES_MAX {
                 break;
             }
-            lost += unwritten;
+            if unwritten > 0 {
+                lost += unwritten;
+                self.unwritten_cost -= front.cost();
+            }
             self.cost -= front.cost();
             self.written = self.written.max(front.end());
             self.published = self.published.max(front.end());
@@ -347,6 +362,8 @@ mod tests {
                     prop_assert_eq!(*cursor, tail.published());
                 }
                 prop_assert_eq!(tail.cost, tail.frames.iter().map(Frame::cost).sum::<usize>());
+                let unwritten = tail.frames.iter().filter(|frame| frame.offset() >= tail.written);
+                prop_assert_eq!(tail.unwritten_cost, unwritten.map(Frame::cost).sum::<usize>());
             }
         }
     }

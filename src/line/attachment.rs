@@ -72,7 +72,7 @@ impl Attachment {
 
     /// Why the line has ended, if it has.
     pub fn ended(&self) -> Option<EndReason> {
-        self.line.shared.ending.is_cancelled().then(|| self.line.end_reason())
+        self.line.ended_for()
     }
 
     /// Waits until the line ends, and tells why.

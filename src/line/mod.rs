@@ -286,6 +286,11 @@ impl Handle {
         self.commands.closed().await;
     }
 
+    /// Why the line has ended, if it has.
+    pub fn ended_for(&self) -> Option<EndReason> {
+        self.shared.ending.is_cancelled().then(|| self.end_reason())
+    }
+
     /// Waits until the line ends, and tells why.
     pub async fn ending(&self) -> EndReason {
         self.shared.ending.cancelled().await;

@@ -17,7 +17,8 @@ const FORMAT: u64 = 1;
 /// The embedded store.
 #[derive(Debug)]
 pub struct Redb {
-    database: Database,
+    /// None while it cannot be opened again after a failed write.
+    database: Option<Database>,
     path: PathBuf,
 }
 
@@ -40,7 +41,7 @@ impl Redb {
         let database = Database::create(path).map_err(|error| Error::open(path, error))?;
         let found = read_format(&database).map_err(|error| Error::database(path, error))?;
         check_format(path, found)?;
-        let store = Self { database, path: path.to_owned() };
+        let store = Self { database: Some(database), path: path.to_owned() };
         if found.is_none() {
             store.initialize().map_err(|error| Error::database(path, error))?;
         }
@@ -48,7 +49,7 @@ impl Redb {
     }
 
     fn initialize(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
         transaction.open_table(DEVICES)?;
         transaction.commit()?;
@@ -56,7 +57,7 @@ impl Redb {
     }
 
     fn read_devices(&self) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database()?.begin_read()?;
         let table = transaction.open_table(DEVICES)?;
         let mut rows = Vec::new();
         for row in table.iter()? {
@@ -71,7 +72,7 @@ impl Redb {
         &self,
         changes: &[Change],
     ) -> Result<Result<Vec<Result<Revision, Conflict>>, Error>, redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         let mut results = Vec::with_capacity(changes.len());
         {
             let mut devices = transaction.open_table(DEVICES)?;
@@ -121,7 +122,32 @@ impl Store for Redb {
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<Vec<Result<Revision, Conflict>>, Error> {
-        self.write(changes).map_err(|error| Error::database(&self.path, error))?
+        if self.database.is_none() {
+            self.database = Database::open(&self.path).ok();
+        }
+        self.write(changes).map_err(|error| {
+            self.reopen();
+            Error::database(&self.path, error)
+        })?
+    }
+}
+
+impl Redb {
+    /// redb refuses everything after its first failed write: opened again, the
+    /// store heals when the disk does.
+    fn reopen(&mut self) {
+        let Some(database) = self.database.take() else { return };
+        drop(database);
+        match Database::open(&self.path) {
+            Ok(database) => self.database = Some(database),
+            Err(error) => {
+                tracing::error!(store = %self.path.display(), %error, "store cannot be opened again")
+            }
+        }
+    }
+
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::DatabaseClosed)
     }
 }
 
@@ -238,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("devices.redb");
         let store = Redb::open(&path).unwrap();
-        let transaction = store.database.begin_write().unwrap();
+        let transaction = store.database().unwrap().begin_write().unwrap();
         transaction.open_table(META).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
         transaction.commit().unwrap();
         drop(store);

@@ -12,6 +12,7 @@ use crate::{limits, telemetry::Metrics};
 type Answer = oneshot::Sender<Result<Result<Revision, Conflict>, Error>>;
 
 /// What the thread is sent.
+#[expect(clippy::large_enum_variant, reason = "the small one is sent once")]
 #[derive(Debug)]
 enum Message {
     /// A change and whom to tell.

@@ -54,7 +54,7 @@ metrics! {
     input_dropped_bytes: Counter, "input_dropped_bytes", "Bytes of input taken and dropped because a link was lost";
     input_refused: Counter, "input_refused", "Pieces of input refused: no writer, not connected, queue full, offset gap";
 
-    attachments: Gauge, "attachments", "Attachments and reads open";
+    attachments: Gauge, "attachments", "Attachments open";
     attachments_refused: Counter, "attachments_refused", "Attachments refused because there were too many";
     watches: Gauge, "watches", "Watches open";
     watches_refused: Counter, "watches_refused", "Watches refused because there were too many";

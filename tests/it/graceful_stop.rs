@@ -63,6 +63,33 @@ async fn a_client_that_does_not_leave_does_not_keep_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_keep_it_from_closing_in_order() {
+    let mut server = Server::start();
+    let mut client = server.client().await;
+    client.create("a", pty()).await;
+    let path = client.until_state("a", State::Connected).await.pty_path;
+    // One who says nothing, one who watches health without a token, and one who
+    // reads nothing of a flood.
+    let silent = std::net::TcpStream::connect(server.address()).unwrap();
+    let health = crate::harness::Client::watch_health(&server).await;
+    let mut stuck_client = crate::harness::Client::with_small_windows(&server).await;
+    let stuck = Attacher::new(&mut stuck_client, "a", AttachMode::Write, 0).await;
+    let mut far = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    far.write_all(&[b'x'; 1 << 20]).unwrap();
+    let said = |status: &lineman::pb::DeviceStatus| status.output_bytes == 1 << 20;
+    client.until_status("a", "flood in the journal", said).await;
+    assert!(server.stop().await.success());
+    let log = server.log();
+    assert!(log.contains("connections were cut") && log.contains("stopped"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    drop((silent, health, stuck));
+
+    server.start_again();
+    let journal = server.client().await.status("a").await.journal.unwrap();
+    assert_eq!((journal.next_offset, journal.recovery.as_str()), (1 << 20, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_stops_at_once() {
     let mut server = Server::start();
     // A connection that never says a word makes the drain wait for its deadline.

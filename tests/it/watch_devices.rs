@@ -97,6 +97,43 @@ async fn lists_then_follows_then_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_watch_with_a_filter_tells_of_others_at_most_once() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let mut device = pty();
+    device.labels.insert("team".into(), "a".into());
+    client.create("ours", device).await;
+    client.create("other", pty()).await;
+    client.until_state("other", State::Connected).await;
+    let mut watch = Watch::open(&mut client, "labels.team = \"a\"", "").await.unwrap();
+    watch.until(Event::Added, "devices/ours").await;
+    let revision = watch.until(Event::Bookmark, "").await.revision;
+    drop(watch);
+    let mut watch = Watch::open(&mut client, "labels.team = \"a\"", &revision).await.unwrap();
+    // The other device changes again and again.
+    for _ in 0..3 {
+        let (name, etag) = (String::from("devices/other"), String::new());
+        let stop = pb::StopDeviceRequest { name: name.clone(), etag: etag.clone() };
+        client.devices.stop_device(stop).await.unwrap();
+        client.until_state("other", State::Stopped).await;
+        client.devices.start_device(pb::StartDeviceRequest { name, etag }).await.unwrap();
+        client.until_state("other", State::Connected).await;
+    }
+    delete(&mut client, "ours").await;
+    let mut dismissed = 0;
+    loop {
+        let (event, name, _) = watch.next().await;
+        match (event, name.as_str()) {
+            (Event::Deleted, "devices/ours") => break,
+            (Event::Deleted, "devices/other") => dismissed += 1,
+            (Event::Modified, "devices/ours") => {}
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+    assert!(dismissed <= 1, "told {dismissed} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counters_are_told_while_and_after_they_change() {
     let server = Server::start();
     let mut client = server.client().await;

@@ -77,6 +77,34 @@ async fn who_sends_no_more_lets_others_write_and_still_watches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_departed_attacher_left_in_the_queue_does_not_reach_the_device() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client.create("a", pty()).await;
+    let path = client.until_state("a", State::Connected).await.pty_path;
+    let mut attacher = person(&mut client, "anna", AttachMode::Write).await;
+    // Nobody reads the far side: the kernel's buffer fills, the rest waits.
+    attacher.type_bytes(Some(0), &[b'x'; 40_000]).await;
+    attacher
+        .until("input in the queue", |a| a.ack.queued_offset == 40_000 && a.ack.offset > 0)
+        .await;
+    let mut written = attacher.ack.offset;
+    drop(attacher);
+    let status = client.until_status("a", "departure", |s| s.attachment_count == 0).await;
+    written = written.max(status.input_bytes);
+    assert_eq!(status.input_dropped_bytes + status.input_bytes, 40_000);
+    let got = spawn_blocking(move || {
+        let mut far = OpenOptions::new().read(true).open(path).unwrap();
+        let mut got = vec![0; usize::try_from(written).unwrap()];
+        far.read_exact(&mut got).map(|()| far)
+    });
+    soon("what was written", got).await.unwrap().unwrap();
+    // The lock is free at once, too.
+    assert_eq!(client.write("a", b"next").await.unwrap(), 4);
+    assert_eq!(client.status("a").await.input_bytes, written + 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shared_writing_needs_the_specs_consent() {
     let server = Server::start();
     let mut client = server.client().await;

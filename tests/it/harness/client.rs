@@ -7,11 +7,12 @@ use lineman::pb::{
     device_spec::HostInterface, device_status::State,
 };
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use super::{Server, soon, until_async};
@@ -57,6 +58,15 @@ impl Client {
     /// Whoever has no token.
     pub(crate) async fn anonymous(server: &Server) -> Self {
         Self::over(channel(server).await, None)
+    }
+
+    /// A call of somebody without a token that stays open.
+    pub(crate) async fn watch_health(server: &Server) -> Streaming<HealthCheckResponse> {
+        let mut health = HealthClient::new(channel(server).await);
+        let watch = health.watch(HealthCheckRequest { service: String::new() });
+        let mut watch = watch.await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status, 1, "serving");
+        watch
     }
 
     fn over(channel: Channel, token: Option<MetadataValue<Ascii>>) -> Self {
