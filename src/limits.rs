@@ -156,6 +156,9 @@ pub const HANDSHAKES_MAX: usize = 256;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// And this long to send the first HTTP bytes; h1 headers too.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which no call with a valid credential came ends after this
+/// long: places are for those who may use them. Enough for a health check.
+pub const ANONYMOUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls at once on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 256;
 /// Receive window of one call: input is at most 64 KiB a message.

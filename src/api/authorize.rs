@@ -46,7 +46,7 @@ impl Api {
             .get::<Identity>()
             .cloned()
             .ok_or(Error::Unauthenticated(Unauthenticated::Missing))?;
-        let peer = extensions.get::<Peer>().map(|peer| peer.0);
+        let peer = extensions.get::<Peer>().map(Peer::address);
         let caller = Caller { identity, peer };
         self.may(&caller, action, device)?;
         Ok(caller)

@@ -14,7 +14,7 @@ use tonic::{Status, service::Routes};
 
 use super::{Api, console_service::ConsoleService, status::Error};
 use crate::{
-    auth::{Action, Identity},
+    auth::{Action, Identity, Peer},
     limits,
     pb::{self, device_service_server::DeviceServiceServer},
 };
@@ -76,6 +76,9 @@ async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) 
         if reflects && let Err(denied) = api.inner.auth.authorize(&identity, Action::Reflect, None)
         {
             return Status::from(Error::Denied(denied)).into_http();
+        }
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.set_known();
         }
         request.extensions_mut().insert(identity);
     }

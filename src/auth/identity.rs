@@ -1,6 +1,12 @@
 //! Who calls and from where, as it travels with a request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Who calls. Made only by authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,31 @@ impl Identity {
     }
 }
 
-/// The address a request came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+/// The connection that a request came on.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: SocketAddr,
+    known: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// A peer of which nothing is known but its address.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, known: Arc::default() }
+    }
+
+    /// Where from.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A call with a valid credential came on this connection.
+    pub fn set_known(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether such a call ever came.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+}

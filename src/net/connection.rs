@@ -9,7 +9,11 @@ use axum::{Router, body::Body};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -107,8 +111,9 @@ type ServeError = Box<dyn std::error::Error + Send + Sync>;
 async fn serve_h2(
     shared: &Shared,
     stream: TlsStream<TcpStream>,
-    peer: SocketAddr,
+    address: SocketAddr,
 ) -> Result<(), ServeError> {
+    let peer = Peer::new(address);
     let prefaced = timeout(limits::HEADER_TIMEOUT, preface::read(stream)).await;
     let stream = match prefaced {
         Ok(Ok(stream)) => stream,
@@ -127,48 +132,62 @@ async fn serve_h2(
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(stream), service(&shared.router, peer));
-    until_stopped(shared, connection, |connection| connection.graceful_shutdown()).await
+    let connection = http.serve_connection(TokioIo::new(stream), service(&shared.router, &peer));
+    until_stopped(shared, &peer, connection, |connection| connection.graceful_shutdown()).await
 }
 
 async fn serve_http1(
     shared: &Shared,
     stream: TlsStream<TcpStream>,
-    peer: SocketAddr,
+    address: SocketAddr,
 ) -> Result<(), ServeError> {
+    let peer = Peer::new(address);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits::HEADER_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(stream), service(&shared.router, peer));
-    until_stopped(shared, connection, |connection| connection.graceful_shutdown()).await
+    let connection = http.serve_connection(TokioIo::new(stream), service(&shared.router, &peer));
+    until_stopped(shared, &peer, connection, |connection| connection.graceful_shutdown()).await
 }
 
 /// Drives a connection; asks it to end when the server stops.
 async fn until_stopped<C: Future<Output = Result<(), hyper::Error>>>(
     shared: &Shared,
+    peer: &Peer,
     connection: C,
     end: impl FnOnce(std::pin::Pin<&mut C>),
 ) -> Result<(), ServeError> {
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
+        () = anonymous(peer) => {
+            let problem = format!("no call with a valid credential within {:?}", limits::ANONYMOUS_TIMEOUT);
+            return Err(problem.into());
+        }
         () = shared.stop.cancelled() => end(connection.as_mut()),
     }
     Ok(connection.await?)
 }
 
+/// Ends when a peer has had its time to say who it is, and has not.
+async fn anonymous(peer: &Peer) {
+    sleep(limits::ANONYMOUS_TIMEOUT).await;
+    if peer.is_known() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// The router for requests of one peer.
 fn service(
     router: &Router,
-    peer: SocketAddr,
+    peer: &Peer,
 ) -> impl hyper::service::Service<
     http::Request<Incoming>,
     Response = http::Response<Body>,
     Error = Infallible,
     Future: Send,
 > + use<> {
-    let router = router.clone();
+    let (router, peer) = (router.clone(), peer.clone());
     hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request.map(Body::new))
     })
 }

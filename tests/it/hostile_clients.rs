@@ -63,6 +63,21 @@ async fn those_who_say_nothing_are_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_who_never_say_who_they_are_do_not_keep_their_place() {
+    let server = Server::start();
+    let mut bystander = Bystander::new(&server).await;
+    // Health needs no credential, but it is no reason to stay.
+    let mut health = Client::watch_health(&server).await;
+    let began = Instant::now();
+    soon("end of the connection", health.message()).await.unwrap_err();
+    println!("an anonymous connection was ended after {:?}", began.elapsed());
+    assert!(began.elapsed() > Duration::from_secs(15));
+    until_metric(&server, "connections_failed", |n| n == 1).await;
+    assert!(server.log().contains("no call with a valid credential"));
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn those_who_speak_something_else_are_cut_off_at_once() {
     let server = Server::start();
     let mut bystander = Bystander::new(&server).await;
