@@ -154,6 +154,9 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const HANDSHAKES_MAX: usize = 256;
 /// A client has this long to finish its TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of that, this long for its first byte: who says nothing takes no place among
+/// the handshakes.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// And this long to send the first HTTP bytes; h1 headers too.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which no call with a valid credential came ends after this
@@ -181,6 +184,11 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest request message.
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// Largest health request: a service's name, from whoever asks.
+pub const HEALTH_REQUEST_BYTES_MAX: usize = 1 << 10;
+/// Devices on one page take no more than this, however many were asked for:
+/// gRPC clients refuse messages above 4 MiB unless told otherwise.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
 /// How long a stopping server waits for its connections.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the process is out of file descriptors.

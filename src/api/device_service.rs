@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -72,10 +73,20 @@ impl DeviceService for Api {
         let mut entries = self.inner.fleet.list(after.as_ref(), size + 1, |e| filter.selects(e));
         let more = entries.len() > size;
         entries.truncate(size);
-        let last = entries.last().filter(|_| more);
+        let (mut devices, mut bytes) = (Vec::new(), 0);
+        for entry in &entries {
+            let device = convert::device(entry);
+            bytes += device.encoded_len();
+            // A shorter page is a page too (AIP-158); one device always fits.
+            if bytes > limits::PAGE_BYTES_MAX && !devices.is_empty() {
+                break;
+            }
+            devices.push(device);
+        }
+        let is_last = devices.len() == entries.len() && !more;
+        let last = devices.len().checked_sub(1).and_then(|at| entries.get(at)).filter(|_| !is_last);
         let next_page_token =
             last.map(|last| page::token(&last.device.id, &request.filter)).unwrap_or_default();
-        let devices = entries.iter().map(convert::device).collect();
         Ok(Response::new(pb::ListDevicesResponse { devices, next_page_token }))
     }
 

@@ -40,9 +40,11 @@ pub fn router(
     };
     let mut routes = Routes::builder();
     routes
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(health.max_decoding_message_size(limits::HEALTH_REQUEST_BYTES_MAX))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(limits::REQUEST_BYTES_MAX))
+        .add_service(
+            reflection().build_v1alpha()?.max_decoding_message_size(limits::REQUEST_BYTES_MAX),
+        )
         .add_service(
             DeviceServiceServer::new(api.clone())
                 .max_decoding_message_size(limits::REQUEST_BYTES_MAX),

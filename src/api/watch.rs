@@ -1,7 +1,10 @@
 //! One WatchDevices call: the list, then what changes, resumable by revision.
 //! A watch holds its place in the feed and the names it has told, nothing more.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use futures_util::{Stream, stream::try_unfold};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -9,7 +12,8 @@ use tonic::Status;
 
 use super::{Api, convert, filter::Filter, status::Error};
 use crate::{
-    fleet::{Changed, Revision},
+    device::Device,
+    fleet::{Changed, Entry, Revision},
     limits,
     name::DeviceId,
     pb::{self, watch_devices_response::Event},
@@ -68,9 +72,39 @@ struct Watching {
     told: HashSet<DeviceId>,
     /// Devices that the caller was told are gone.
     dismissed: HashSet<DeviceId>,
-    ready: VecDeque<Response>,
+    /// What is to be told; made into messages one by one, so that a watch that is
+    /// not read holds no copies of devices.
+    ready: VecDeque<Ready>,
     moved: watch::Receiver<u64>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// An event that is still to be told.
+struct Ready {
+    event: Event,
+    device: Told,
+    revision: String,
+}
+
+/// What an event is about.
+enum Told {
+    /// A device as it is when it is told.
+    Entry(Box<Entry>),
+    /// A device as it was.
+    Gone(Arc<Device>),
+    /// No device.
+    Nothing,
+}
+
+impl From<Ready> for Response {
+    fn from(ready: Ready) -> Self {
+        let device = match ready.device {
+            Told::Entry(entry) => Some(convert::device(&entry)),
+            Told::Gone(device) => Some(convert::stored(&device)),
+            Told::Nothing => None,
+        };
+        Self { event: ready.event.into(), device, revision: ready.revision }
+    }
 }
 
 enum Phase {
@@ -81,8 +115,8 @@ enum Phase {
 impl Watching {
     async fn next(&mut self) -> Result<Response, Status> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(event);
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(ready.into());
             }
             self.moved.mark_unchanged();
             match &self.phase {
@@ -112,22 +146,15 @@ impl Watching {
         let Some(last) = entries.last() else {
             // Devices changed while the list was told are told again from here.
             self.phase = Phase::Follow;
-            self.ready.push_back(Response {
-                event: Event::Bookmark.into(),
-                device: None,
-                revision: self.at.to_string(),
-            });
+            let revision = self.at.to_string();
+            self.ready.push_back(Ready { event: Event::Bookmark, device: Told::Nothing, revision });
             return;
         };
         self.phase = Phase::List { after: Some(last.device.id.clone()) };
         for entry in entries {
             self.told.insert(entry.device.id.clone());
-            let device = Some(convert::device(&entry));
-            self.ready.push_back(Response {
-                event: Event::Added.into(),
-                device,
-                revision: String::new(),
-            });
+            let device = Told::Entry(Box::new(entry));
+            self.ready.push_back(Ready { event: Event::Added, device, revision: String::new() });
         }
     }
 
@@ -172,11 +199,11 @@ impl Watching {
                     (true, known) => {
                         self.told.insert(id);
                         let event = if known { Event::Modified } else { Event::Added };
-                        (event, convert::device(&entry))
+                        (event, Told::Entry(Box::new(entry)))
                     }
                     (false, true) => {
                         self.dismiss(id);
-                        (Event::Deleted, convert::device(&entry))
+                        (Event::Deleted, Told::Entry(Box::new(entry)))
                     }
                     (false, false) => return,
                 }
@@ -186,14 +213,10 @@ impl Watching {
                     return;
                 }
                 self.dismiss(device.id.clone());
-                (Event::Deleted, convert::stored(&device))
+                (Event::Deleted, Told::Gone(device))
             }
         };
-        self.ready.push_back(Response {
-            event: event.into(),
-            device: Some(device),
-            revision: before.to_string(),
-        });
+        self.ready.push_back(Ready { event, device, revision: before.to_string() });
     }
 }
 

@@ -134,9 +134,15 @@ impl Fleet {
             stop,
             tasks,
         });
+        // All journals first: far sides must not take the descriptors that
+        // reading a journal needs.
+        let mut opened = Vec::with_capacity(devices.len());
         for device in devices {
             let retention = device.spec.journal.retention_bytes();
             let writer = fleet.journals.journal(&device.id, device.uid, retention, Age::Known);
+            opened.push((device, writer));
+        }
+        for (device, writer) in opened {
             fleet.start(Arc::new(device), writer);
         }
         // Fewer guarantees, not no service.

@@ -87,7 +87,7 @@ impl Shared {
                 tail: Tail::new(framer, recovered.next),
                 segments: recovered.segments.into(),
                 degraded: None,
-                degraded_changed: None,
+                degraded_changed: Some(SystemTime::now()),
                 lost_bytes: 0,
                 recovery: recovered.report,
                 recovered_time: recovered.last_time,

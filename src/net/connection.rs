@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -61,7 +61,7 @@ where
 /// What keeps a connection's place among the others.
 pub(super) struct Places {
     pub(super) connection: OwnedSemaphorePermit,
-    pub(super) handshake: OwnedSemaphorePermit,
+    pub(super) handshakes: Arc<Semaphore>,
 }
 
 /// Serves one connection to its end.
@@ -78,8 +78,18 @@ pub(super) async fn serve(
         tracing::debug!(%peer, %error, "connection broke before it began");
         return;
     }
+    if timeout(limits::FIRST_BYTE_TIMEOUT, stream.peek(&mut [0; 1])).await.is_err() {
+        metrics.handshakes_timed_out.inc();
+        tracing::debug!(%peer, "said nothing within {:?}", limits::FIRST_BYTE_TIMEOUT);
+        return;
+    }
+    let Ok(place) = places.handshakes.clone().try_acquire_owned() else {
+        metrics.handshakes_refused.inc();
+        tracing::warn!(%peer, "turned away: too many handshakes are in progress");
+        return;
+    };
     let handshake = timeout(limits::HANDSHAKE_TIMEOUT, shared.acceptor.accept(stream)).await;
-    drop(places.handshake);
+    drop(place);
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -145,13 +145,8 @@ impl Accept {
             tracing::warn!(%peer, "turned away: there are as many connections as there may be");
             return;
         };
-        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
-            metrics.handshakes_refused.inc();
-            tracing::warn!(%peer, "turned away: too many handshakes are in progress");
-            return;
-        };
         metrics.connections_accepted.inc();
-        let places = Places { connection, handshake };
+        let places = Places { connection, handshakes: self.handshakes.clone() };
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
             let cut = shared.calls.cut.clone();

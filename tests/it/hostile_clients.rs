@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::harness::{
-    Attacher, Client, Server, metric, pty, reason, soon, start, tls, until_async,
+    Attacher, Client, Server, metric, pty, reason, soon, start, tls, until, until_async,
 };
 
 /// Somebody who is there and works.
@@ -98,18 +98,49 @@ async fn too_many_handshakes_are_turned_away_at_once() {
     let mut bystander = Bystander::new(&server).await;
     let mut silent = Vec::new();
     for _ in 0..300 {
-        silent.push(TcpStream::connect(server.address()).await.unwrap());
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        // The first byte of a handshake, and no more.
+        stream.write_all(b"\x16").await.unwrap();
+        silent.push(stream);
     }
     // 256 are waited for; the others are closed without waiting.
-    let mut closed = 0;
-    for stream in &mut silent[256..] {
-        soon("refusal", stream.read(&mut [0; 1])).await.ok();
-        closed += 1;
-    }
-    assert_eq!(closed, 44);
+    let refused = || server.log().matches("too many handshakes").count();
+    until("refusals", || (refused() >= 44).then_some(())).await;
     bystander.is_undisturbed().await;
     drop(silent);
     assert!(metric(&server, "handshakes_refused").await >= 44);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_say_nothing_take_no_place_from_those_who_speak() {
+    let server = Server::start();
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    // A new client gets in while all of them are there.
+    let mut client = server.client().await;
+    client.create("a", pty()).await;
+    assert_eq!(metric(&server, "handshakes_refused").await, 0);
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_takes_no_large_requests_from_strangers() {
+    let server = Server::start();
+    let (requests, connection) = h2::client::handshake(tls(&server, "h2").await).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut requests = requests.ready().await.unwrap();
+    let request = http::Request::post("https://localhost/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let (answer, mut body) = requests.send_request(request, false).unwrap();
+    // A message of 2 MiB is announced: refused before it comes.
+    body.send_data(vec![0, 0, 0x20, 0, 0].into(), false).unwrap();
+    let answer = soon("refusal", answer).await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "11", "OUT_OF_RANGE: {answer:?}");
+    driver.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,9 @@ impl Session {
             // gone: queue behind it. Force would fight with whoever forced us.
             (WantsInput::Yes, AttachMode::WriteForce) => AttachMode::WriteWait,
             (WantsInput::Yes, AttachMode::Write) if self.writer.is_me => AttachMode::WriteWait,
+            // One who only watched must not find himself writing because the
+            // server was restarted.
+            (WantsInput::Yes, AttachMode::Write) => AttachMode::Observe,
             (WantsInput::Yes, mode) => mode,
         };
         AttachStart {
