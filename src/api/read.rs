@@ -86,6 +86,7 @@ impl Reading {
         let id = device_id("device", &request.device)?;
         api.authorize(extensions, Action::Observe, Some(&id))?;
         let text = parse_encoding("encoding", request.encoding)?;
+        let text = if request.follow { text } else { text.map(TextDecoder::without_padding) };
         let position = position::parse("from", request.from.as_ref(), Position::Beginning)
             .map_err(|fault| Error::Fields(vec![fault]))?;
         let entry = api.inner.fleet.get(&id).map_err(|error| Error::Fleet(error, id.clone()))?;

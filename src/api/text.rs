@@ -6,15 +6,29 @@ use bytes::Bytes;
 use crate::{api::wire, journal::Micros, limits, pb};
 
 /// Turns bytes into text messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TextDecoder {
     /// The beginning of a character whose rest has not come: at most 3 bytes.
     held: Vec<u8>,
     held_offset: u64,
     held_time: Micros,
+    /// Messages are padded to this; see `limits::WIRE_FRAME_BYTES_MIN`.
+    bytes_min: usize,
+}
+
+impl Default for TextDecoder {
+    fn default() -> Self {
+        let bytes_min = limits::WIRE_FRAME_BYTES_MIN;
+        Self { held: Vec::new(), held_offset: 0, held_time: 0, bytes_min }
+    }
 }
 
 impl TextDecoder {
+    /// For a read that ends: it does not trickle, and people look at it.
+    pub(super) fn without_padding(self) -> Self {
+        Self { bytes_min: 0, ..self }
+    }
+
     /// Takes bytes in; what is whole comes out.
     pub(super) fn push(&mut self, offset: u64, time: Micros, data: &[u8]) -> Option<pb::Output> {
         let start = if self.held.is_empty() { offset } else { self.held_offset };
@@ -24,7 +38,7 @@ impl TextDecoder {
         self.held = bytes.split_off(whole);
         self.held_offset = start + whole as u64;
         self.held_time = time;
-        (!bytes.is_empty()).then(|| output(start, time, &bytes))
+        (!bytes.is_empty()).then(|| output(start, time, &bytes, self.bytes_min))
     }
 
     /// The first byte that did not come out yet, if one is held.
@@ -35,14 +49,13 @@ impl TextDecoder {
     /// Nothing more follows what came last: the end, or a gap.
     pub(super) fn finish(&mut self) -> Option<pb::Output> {
         let held = std::mem::take(&mut self.held);
-        (!held.is_empty()).then(|| output(self.held_offset, self.held_time, &held))
+        (!held.is_empty()).then(|| output(self.held_offset, self.held_time, &held, self.bytes_min))
     }
 }
 
-fn output(offset: u64, time: Micros, bytes: &[u8]) -> pb::Output {
+fn output(offset: u64, time: Micros, bytes: &[u8], bytes_min: usize) -> pb::Output {
     let text = String::from_utf8_lossy(bytes);
-    // As small frames of bytes are; see `limits::WIRE_FRAME_BYTES_MIN`.
-    let padding = vec![0; limits::WIRE_FRAME_BYTES_MIN.saturating_sub(text.len())];
+    let padding = vec![0; bytes_min.saturating_sub(text.len())];
     pb::Output {
         offset,
         receive_time: Some(wire::timestamp(time)),

@@ -122,7 +122,7 @@ pub(super) async fn run(server: &Server, args: AttachArgs) -> Result<Exit, Failu
 /// What others see of this client besides its identity.
 fn client() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let client = format!("lineman attach {}", host.trim());
+    let client = format!("lineman attach {} pid {}", host.trim(), std::process::id());
     let printable = client.trim_end().chars();
     let printable = printable.filter(|c| c.is_ascii() && !c.is_ascii_control());
     printable.take(CLIENT_BYTES_MAX).collect()
