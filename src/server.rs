@@ -11,7 +11,7 @@
 //! their attachers; connections drain to a deadline; journals are closed and
 //! synced; the store ends.
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
+use std::{net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
 
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -173,12 +173,6 @@ impl Server {
             tracing::error!("closing journals and store failed");
         }
         tracing::info!("stopped");
-    }
-
-    /// Runs until `signal` comes, then stops in order.
-    pub async fn run_until(self, signal: impl Future<Output = ()>) {
-        signal.await;
-        self.stop().await;
     }
 }
 

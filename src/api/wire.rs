@@ -43,24 +43,11 @@ pub fn output_header(head: FrameHead, out: &mut BytesMut) {
     let time_len = time.encoded_len();
     let fields_len = varint_field_len(head.offset) + bytes_field_len(time_len);
     let data_len = bytes_field_len(head.len);
-    let total = |padding: usize| {
-        let output = fields_len + padding + data_len;
-        PREFIX_BYTES + bytes_field_len(output)
-    };
-    // Two bytes for the padding's key and length; it never exceeds 127.
-    let missing = WIRE_FRAME_BYTES_MIN.saturating_sub(total(0));
-    let padding = match missing {
-        0 => 0,
-        1..=2 => 2,
-        more => more,
-    };
-    let mut output_len = fields_len + padding + data_len;
-    let mut filler = padding.saturating_sub(2);
-    if filler > 127 {
-        // The length takes a second byte.
-        filler -= 1;
-    }
-    output_len = output_len - padding + if padding == 0 { 0 } else { bytes_field_len(filler) };
+    let bare = PREFIX_BYTES + bytes_field_len(fields_len + data_len);
+    // The filler's own key and length, and the longer lengths around it, may
+    // bring a frame a few bytes above the least.
+    let filler = WIRE_FRAME_BYTES_MIN.checked_sub(bare).map(|missing| missing.saturating_sub(2));
+    let output_len = fields_len + filler.map_or(0, bytes_field_len) + data_len;
 
     put_prefix(bytes_field_len(output_len), out);
     encode_key(OUTPUT, WireType::LengthDelimited, out);
@@ -70,7 +57,7 @@ pub fn output_header(head: FrameHead, out: &mut BytesMut) {
     encode_key(RECEIVE_TIME, WireType::LengthDelimited, out);
     encode_varint(time_len as u64, out);
     time.encode_raw(out);
-    if padding > 0 {
+    if let Some(filler) = filler {
         encode_key(PADDING, WireType::LengthDelimited, out);
         encode_varint(filler as u64, out);
         out.put_bytes(0, filler);
