@@ -149,7 +149,7 @@ impl Drop for Server {
 }
 
 fn pty() -> HostInterface {
-    HostInterface::Pty(pb::PtyHostInterface {})
+    HostInterface::Pty(pb::PtyHostInterface::default())
 }
 
 /// One pty at full speed to 1, 10 and 100 attachers.
@@ -221,7 +221,12 @@ async fn keystroke() {
         for n in 0..busy {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port().into();
-            let tcp = pb::TcpHostInterface { host: "127.0.0.1".into(), port, mode: 1 };
+            let tcp = pb::TcpHostInterface {
+                host: "127.0.0.1".into(),
+                port,
+                mode: 1,
+                ..Default::default()
+            };
             let id = format!("noise{n}");
             server.create(&id, HostInterface::Tcp(tcp)).await;
             let (requests, mut stream) =

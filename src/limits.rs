@@ -73,6 +73,25 @@ pub const OFFSET_JUMP: u64 = 1 << 32;
 pub const LINE_COMMANDS: usize = 64;
 /// Input that one line holds for a far side that is slow to take it.
 pub const LINE_INPUT_BYTES_MAX: usize = 64 << 10;
+/// Controls (breaks, line settings) that wait for one line: each takes moments.
+pub const LINE_CONTROLS: usize = 16;
+/// How long the other end may take to do what a control asks, beside the length
+/// of a break.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shortest and longest break, and the usual one (termios: 250 to 500 ms).
+pub const BREAK_MIN: Duration = Duration::from_millis(1);
+/// See [`BREAK_MIN`].
+pub const BREAK_MAX: Duration = Duration::from_secs(10);
+/// See [`BREAK_MIN`].
+pub const BREAK_DEFAULT: Duration = Duration::from_millis(250);
+/// A far side that has ended its sending gets input that was queued already for
+/// this long; then the link ends, so that it holds no place for ever.
+pub const HALF_CLOSE_DRAIN: Duration = Duration::from_secs(1);
+/// Far sides of one link: each has buffers, and each gets all input.
+pub const LINK_PEERS_MAX: u32 = 16;
+/// Senders of datagrams that one device tells apart; the longest silent one
+/// makes place.
+pub const SENDERS_MAX: usize = 64;
 /// Bytes read from a far side at once.
 pub const LINE_READ_BYTES: usize = 64 << 10;
 /// Longest that a busy device's output is held back to be joined.
@@ -127,6 +146,21 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 253;
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Longest host name (RFC 1035 section 2.3.4).
 pub const HOST_BYTES_MAX: usize = 253;
+/// Longest path (Linux: PATH_MAX is 4096 with the final NUL).
+pub const PATH_BYTES_MAX: usize = 4095;
+/// Longest name of a domain: a file's name with room for suffixes.
+pub const DOMAIN_BYTES_MAX: usize = 200;
+/// Longest guest's side of a device in libvirt XML.
+pub const GUEST_XML_BYTES_MAX: usize = 4096;
+/// Longest name of a set of credentials.
+pub const CREDENTIALS_NAME_BYTES_MAX: usize = 63;
+/// Longest name of a group.
+pub const GROUP_BYTES_MAX: usize = 32;
+/// Bits a second that a line can be set to: what Linux knows by name, 50 to
+/// 4,000,000 (termios.h).
+pub const BAUD_MIN: u32 = 50;
+/// See [`BAUD_MIN`].
+pub const BAUD_MAX: u32 = 4_000_000;
 /// Longest path of a unix socket (unix(7): 108 with the final NUL).
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
 /// Longest `request_id`.

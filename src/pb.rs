@@ -6,6 +6,7 @@
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::struct_excessive_bools,
     reason = "generated code"
 )]
 

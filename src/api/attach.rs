@@ -546,6 +546,7 @@ fn input_ack(progress: Progress) -> pb::InputAck {
         Some(Refusal::NotConnected) => input_ack::Refusal::NotConnected,
         Some(Refusal::QueueFull) => input_ack::Refusal::QueueFull,
         Some(Refusal::OffsetGap) => input_ack::Refusal::OffsetGap,
+        Some(Refusal::NoInput) => input_ack::Refusal::NoInput,
     };
     pb::InputAck {
         offset: progress.written,

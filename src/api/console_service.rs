@@ -20,8 +20,8 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Api, attach, body, read, write_input};
-use crate::{limits, pb};
+use super::{Api, attach, body, control, read, status::Error, write_input};
+use crate::limits;
 
 /// Serves ConsoleService.
 #[derive(Debug, Clone)]
@@ -69,13 +69,12 @@ impl tower_service::Service<Request<Body>> for ConsoleService {
                         Err(status) => status.into_http(),
                     }
                 }
-                "WriteInput" => {
-                    let codec =
-                        ProstCodec::<pb::WriteInputResponse, pb::WriteInputRequest>::default();
-                    let mut grpc = Grpc::new(codec)
-                        .apply_max_message_size_config(Some(limits::REQUEST_BYTES_MAX), None);
-                    grpc.unary(WriteInput(api), request).await
-                }
+                "WriteInput" => unary(api, request, write_input::serve).await,
+                "SendBreak" => unary(api, request, control::send_break).await,
+                "GetLineSettings" => unary(api, request, control::get_line_settings).await,
+                "SetLineSettings" => unary(api, request, control::set_line_settings).await,
+                "SetModemLines" => unary(api, request, control::set_modem_lines).await,
+                "SetWindowSize" => unary(api, request, control::set_window_size).await,
                 other => Status::unimplemented(format!("there is no method {other}")).into_http(),
             })
         })
@@ -93,19 +92,37 @@ where
     (parts.extensions, messages)
 }
 
-struct WriteInput(Api);
+/// Serves a call of one message each way.
+async fn unary<Q, A, F>(
+    api: Api,
+    request: Request<Body>,
+    serve: fn(Api, http::Extensions, Q) -> F,
+) -> Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    A: prost::Message + Default + 'static,
+    F: Future<Output = Result<A, Error>> + Send + 'static,
+{
+    let mut grpc = Grpc::new(ProstCodec::<A, Q>::default())
+        .apply_max_message_size_config(Some(limits::REQUEST_BYTES_MAX), None);
+    grpc.unary(Unary { api, serve }, request).await
+}
 
-impl UnaryService<pb::WriteInputRequest> for WriteInput {
-    type Response = pb::WriteInputResponse;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
+struct Unary<Q, F> {
+    api: Api,
+    serve: fn(Api, http::Extensions, Q) -> F,
+}
 
-    fn call(&mut self, request: tonic::Request<pb::WriteInputRequest>) -> Self::Future {
-        let api = self.0.clone();
-        Box::pin(async move {
-            let (_metadata, extensions, request) = request.into_parts();
-            let written = write_input::serve(&api, &extensions, request).await?;
-            Ok(tonic::Response::new(written))
-        })
+impl<Q, A, F> UnaryService<Q> for Unary<Q, F>
+where
+    F: Future<Output = Result<A, Error>> + Send + 'static,
+{
+    type Response = A;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<A>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let (_metadata, extensions, request) = request.into_parts();
+        let answer = (self.serve)(self.api.clone(), extensions, request);
+        Box::pin(async move { Ok(tonic::Response::new(answer.await?)) })
     }
 }

@@ -144,6 +144,7 @@ mod tests {
                     mode: 1,
                     host: "h".into(),
                     port: 7,
+                    ..Default::default()
                 })),
                 journal: Some(pb::JournalSpec { retention_bytes: 1 << 20 }),
                 ..Default::default()
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_host_interface_takes_the_place_of_another() {
-        let pty = HostInterface::Pty(pb::PtyHostInterface {});
+        let pty = HostInterface::Pty(pb::PtyHostInterface::default());
         let spec = pb::DeviceSpec { host_interface: Some(pty.clone()), ..Default::default() };
         let incoming = pb::Device { spec: Some(spec), ..Default::default() };
         for mask in [&["spec.pty"][..], &[]] {

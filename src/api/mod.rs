@@ -12,6 +12,7 @@ mod attach;
 mod authorize;
 mod body;
 mod console_service;
+mod control;
 mod convert;
 mod device_service;
 mod field_mask;

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     auth::{self, Unauthenticated},
-    backend,
+    backend::{self, ControlError},
     device::Fault,
     fleet, journal, limits,
     line::{self, EndReason},
@@ -50,6 +50,8 @@ pub(super) enum Error {
     ServerLimit { what: &'static str, max: usize },
     /// There is no link for input.
     NotConnected { device: DeviceId, message: String },
+    /// The host interface takes no input.
+    NoInput { device: DeviceId },
     /// Somebody else writes.
     NotWriter { device: DeviceId, writers: Vec<String> },
     /// Some input was taken.
@@ -105,6 +107,10 @@ impl From<Error> for Status {
                 let mut details = info("NOT_CONNECTED", &[("device", device.as_str())]);
                 details.set_retry_info(Some(RETRY_DELAY));
                 Status::with_error_details(Code::Unavailable, message, details)
+            }
+            Error::NoInput { device } => {
+                let message = format!("the host interface of {device} takes no input");
+                precondition("INPUT_REFUSED", &message, &device)
             }
             Error::NotWriter { device, writers } => {
                 let message = format!("{device} is written to by {}", writers.join(", "));
@@ -172,6 +178,23 @@ fn of_line(error: line::Error, id: &DeviceId) -> Status {
         line::Error::Ended(EndReason::Failed) => internal(&error, id),
         line::Error::AttachmentLimit => quota("ATTACHMENT_LIMIT", &error.to_string(), id.as_str()),
         line::Error::SharingDisabled => precondition("SHARING_DISABLED", &error.to_string(), id),
+        line::Error::NotWriter => {
+            precondition("NOT_WRITER", "somebody took the right to write", id)
+        }
+        line::Error::Control(error) => of_control(&error, id),
+    }
+}
+
+fn of_control(error: &ControlError, id: &DeviceId) -> Status {
+    let unavailable = |reason| {
+        let mut details = info(reason, &[("device", id.as_str())]);
+        details.set_retry_info(Some(RETRY_DELAY));
+        Status::with_error_details(Code::Unavailable, format!("{id}: {error}"), details)
+    };
+    match error {
+        ControlError::Unsupported(_) => precondition("CONTROL_UNSUPPORTED", &error.to_string(), id),
+        ControlError::NotConnected => unavailable("NOT_CONNECTED"),
+        ControlError::Busy | ControlError::Failed(_) => unavailable("CONTROL_FAILED"),
     }
 }
 

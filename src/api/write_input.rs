@@ -20,20 +20,13 @@ use crate::{
 
 /// Sends input and waits until the far side's end took it.
 pub(super) async fn serve(
-    api: &Api,
-    extensions: &http::Extensions,
+    api: Api,
+    extensions: http::Extensions,
     request: pb::WriteInputRequest,
 ) -> Result<pb::WriteInputResponse, Error> {
     let id = device_id("device", &request.device)?;
-    let caller = api.authorize(extensions, Action::Write, Some(&id))?;
-    let mode = match parse_mode("mode", request.mode)? {
-        Mode::Observe if request.mode == 0 => Mode::Write,
-        Mode::Observe | Mode::Wait => {
-            let problem = "must be ATTACH_MODE_WRITE, WRITE_FORCE or WRITE_SHARED";
-            return Err(Error::Fields(vec![Fault::new("mode", problem)]));
-        }
-        mode @ (Mode::Write | Mode::Force | Mode::Shared) => mode,
-    };
+    let caller = api.authorize(&extensions, Action::Write, Some(&id))?;
+    let mode = parse_write_mode(request.mode)?;
     api.may_claim(&caller, mode, &id)?;
     let data = match request.payload {
         Some(Payload::Data(data)) => data,
@@ -48,13 +41,9 @@ pub(super) async fn serve(
     let _permit = api.attachment_permit()?;
     let failed = |error| Error::Line(error, id.clone());
     let attachment = entry.line.attach(caller.name("WriteInput"), mode).await.map_err(failed)?;
-    {
-        let writers = attachment.writers();
-        let writers = writers.borrow();
-        if !writers.lock.may_write(attachment.id()) {
-            return Err(Error::NotWriter { device: id, writers: writers.names.clone() });
-        }
-    }
+    attachment
+        .check_writer()
+        .map_err(|writers| Error::NotWriter { device: id.clone(), writers })?;
     let next_offset = attachment.journal().status().next_offset;
     let wanted = data.len() as u64;
     let written = timeout(limits::WRITE_INPUT_TIMEOUT, write(&attachment, data, wanted)).await;
@@ -70,6 +59,18 @@ pub(super) async fn serve(
         return Ok(pb::WriteInputResponse { accepted_bytes: accepted, next_offset });
     }
     Err(incomplete(&attachment, id, accepted, refusal))
+}
+
+/// The mode of a call that writes and leaves again.
+pub(super) fn parse_write_mode(mode: i32) -> Result<Mode, Error> {
+    match parse_mode("mode", mode)? {
+        Mode::Observe if mode == 0 => Ok(Mode::Write),
+        Mode::Observe | Mode::Wait => {
+            let problem = "must be ATTACH_MODE_WRITE, WRITE_FORCE or WRITE_SHARED";
+            Err(Error::Fields(vec![Fault::new("mode", problem)]))
+        }
+        mode @ (Mode::Write | Mode::Force | Mode::Shared) => Ok(mode),
+    }
 }
 
 async fn write(
@@ -105,6 +106,7 @@ fn incomplete(
             let error = status.last_error.as_ref().map(|error| error.message.clone());
             error.unwrap_or_else(|| format!("its state is {}", status.state.as_str()))
         }
+        Some(Refusal::NoInput) => return Error::NoInput { device },
         Some(Refusal::NotWriter) => "somebody took the right to write".to_owned(),
         Some(Refusal::QueueFull | Refusal::OffsetGap) => "it was refused".to_owned(),
     };

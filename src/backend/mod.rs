@@ -9,12 +9,14 @@
 //! `device::HostInterface`.
 
 mod allow;
+mod link;
+mod null;
 mod pty;
+mod stream;
 mod tcp;
 mod unix;
 
 use std::{
-    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -24,35 +26,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 
-pub use self::allow::{Allow, Denied};
+pub use self::{
+    allow::{Allow, Denied},
+    link::{Control, ControlError, Link, Read},
+};
 use crate::device::{Endpoint, HostInterface, Uid};
 
 /// A future that a backend returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Bytes to and from a far side.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// An open connection of a backend.
-pub struct Link {
-    /// Bytes both ways. Reading nothing means that the far side has ended.
-    pub io: Box<dyn Io>,
-    /// Who the far side is.
-    pub peer_address: Option<String>,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("peer_address", &self.peer_address).finish_non_exhaustive()
-    }
-}
 
 /// Where a far side can be expected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,11 +65,11 @@ pub trait Backend: Send {
 
     /// Opens a link: connects, or waits for a far side. Giving the future up
     /// loses nothing.
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>>;
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>>;
 
     /// Turns away a far side that comes while there is a link; ready once for
-    /// each.
-    fn poll_refuse(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+    /// each, with who it was and why.
+    fn poll_refuse(&mut self, _cx: &mut Context<'_>) -> Poll<String> {
         Poll::Pending
     }
 }
@@ -170,12 +153,18 @@ pub fn explain(error: &Error) -> String {
     text
 }
 
-/// The backend of a host interface.
+/// The backend of a device's host interface.
 pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn Backend> {
     let allow = environment.allow.clone();
     let lookups = environment.lookups.clone();
     match spec {
-        HostInterface::Pty {} => Box::new(pty::Pty::new()),
+        HostInterface::Null {} => Box::new(null::Null),
+        HostInterface::Stdio(_)
+        | HostInterface::File(_)
+        | HostInterface::Dev(_)
+        | HostInterface::Pipe(_)
+        | HostInterface::Udp(_) => Box::new(null::Null),
+        HostInterface::Pty(_) => Box::new(pty::Pty::new()),
         HostInterface::Tcp(tcp) => match tcp.mode {
             Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
             Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
@@ -194,7 +183,12 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
 /// said before it is used.
 pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
     match spec {
-        HostInterface::Pty {} => Ok(()),
+        HostInterface::Null {} | HostInterface::Pty(_) => Ok(()),
+        HostInterface::Stdio(_)
+        | HostInterface::File(_)
+        | HostInterface::Dev(_)
+        | HostInterface::Pipe(_)
+        | HostInterface::Udp(_) => Ok(()),
         HostInterface::Tcp(tcp) => match tcp.host.parse() {
             Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
             Err(_) => allow.some_network(),

@@ -21,7 +21,7 @@ use rustix::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
 
-use super::{Backend, BoxFuture, Error, Link, Place, Role};
+use super::{Backend, BoxFuture, Error, Link, Place, Role, stream::Stream};
 
 /// A pseudo terminal.
 #[derive(Debug, Default)]
@@ -73,14 +73,14 @@ impl Backend for Pty {
         })
     }
 
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>> {
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>> {
         Box::pin(async {
             let terminal = match &mut self.terminal {
                 Some(terminal) => terminal,
                 none => none.insert(Self::make().map_err(Error::Pty)?),
             };
             let io = Master::new(terminal.master.clone()).map_err(Error::Pty)?;
-            Ok(Link { io: Box::new(io), peer_address: None })
+            Ok(Box::new(Stream::new(io, None)) as Box<dyn Link>)
         })
     }
 }

@@ -17,8 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role};
-use crate::{device::TcpSpec, limits};
+use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role, stream::Stream};
+use crate::{
+    device::{Peer, TcpSpec},
+    limits,
+};
 
 /// Far sides that wait in the kernel while we turn others away.
 const BACKLOG: u32 = 16;
@@ -40,7 +43,7 @@ impl Client {
         Self { spec, allow, lookups }
     }
 
-    async fn connect(&self) -> Result<Link, Error> {
+    async fn connect(&self) -> Result<Box<dyn Link>, Error> {
         let addresses = resolve(&self.spec, &self.lookups).await?;
         let mut last = None;
         for address in addresses {
@@ -54,10 +57,8 @@ impl Client {
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")));
             match connected.and_then(|stream| tune(&stream).map(|()| stream)) {
                 Ok(stream) => {
-                    return Ok(Link {
-                        io: Box::new(stream),
-                        peer_address: Some(address.to_string()),
-                    });
+                    let peer = Peer::new(address.to_string());
+                    return Ok(Box::new(Stream::new(stream, Some(peer))));
                 }
                 Err(source) => {
                     last = Some(Error::Connect { address: address.to_string(), source });
@@ -77,7 +78,7 @@ impl Backend for Client {
         Box::pin(async { Ok(Place::default()) })
     }
 
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>> {
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>> {
         Box::pin(self.connect())
     }
 }
@@ -113,14 +114,14 @@ impl Server {
         Ok(Place { listen_address: Some(address.to_string()), pty_path: None })
     }
 
-    async fn accept(&mut self) -> Result<Link, Error> {
+    async fn accept(&mut self) -> Result<Box<dyn Link>, Error> {
         self.listen().await?;
         let Some(listener) = &self.listener else {
             return Err(Error::Closed);
         };
         let (stream, peer) = listener.accept().await.map_err(Error::Accept)?;
         tune(&stream).map_err(Error::Accept)?;
-        Ok(Link { io: Box::new(stream), peer_address: Some(peer.to_string()) })
+        Ok(Box::new(Stream::new(stream, Some(Peer::new(peer.to_string())))))
     }
 }
 
@@ -133,18 +134,20 @@ impl Backend for Server {
         Box::pin(self.listen())
     }
 
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>> {
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>> {
         Box::pin(self.accept())
     }
 
-    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         let Some(listener) = &self.listener else {
             return Poll::Pending;
         };
         match ready!(listener.poll_accept(cx)) {
             // Closing it is the refusal: the bytes are the device's, so a
             // message in words would be taken for its output.
-            Ok(_turned_away) => Poll::Ready(()),
+            Ok((_turned_away, peer)) => {
+                Poll::Ready(format!("{peer}: another far side is connected"))
+            }
             // The listener is looked at again when the link has ended.
             Err(_) => Poll::Pending,
         }

@@ -20,8 +20,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role, remove_if_there};
-use crate::limits;
+use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role, remove_if_there, stream::Stream};
+use crate::{device::Peer, limits};
 
 /// Only the server's own user may connect unless the operator changes it.
 const SOCKET_MODE: u32 = 0o600;
@@ -38,7 +38,7 @@ impl Client {
         Self { path, allow }
     }
 
-    async fn connect(&self) -> Result<Link, Error> {
+    async fn connect(&self) -> Result<Box<dyn Link>, Error> {
         let (allow, path) = (self.allow.clone(), self.path.clone());
         let failed = |source| Error::Connect { address: self.path.display().to_string(), source };
         let real = spawn_blocking(move || allow.resolve(&path)).await;
@@ -46,7 +46,8 @@ impl Client {
         let connecting = timeout(limits::OPEN_TIMEOUT, UnixStream::connect(&real)).await;
         let stream =
             connecting.map_err(|_| Error::TimedOut(limits::OPEN_TIMEOUT))?.map_err(failed)?;
-        Ok(Link { peer_address: Some(self.path.display().to_string()), io: Box::new(stream) })
+        let peer = Peer::new(self.path.display().to_string());
+        Ok(Box::new(Stream::new(stream, Some(peer))))
     }
 }
 
@@ -59,7 +60,7 @@ impl Backend for Client {
         Box::pin(async { Ok(Place::default()) })
     }
 
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>> {
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>> {
         Box::pin(self.connect())
     }
 }
@@ -101,17 +102,14 @@ impl Server {
         Ok(Place { listen_address: Some(self.path.display().to_string()), pty_path: None })
     }
 
-    async fn accept(&mut self) -> Result<Link, Error> {
+    async fn accept(&mut self) -> Result<Box<dyn Link>, Error> {
         self.listen().await?;
         let Some(socket) = &self.socket else {
             return Err(Error::Closed);
         };
         let (stream, _unnamed) = socket.listener.accept().await.map_err(Error::Accept)?;
-        let peer = stream.peer_cred().ok().map(|peer| match peer.pid() {
-            Some(pid) => format!("pid {pid}, uid {}", peer.uid()),
-            None => format!("uid {}", peer.uid()),
-        });
-        Ok(Link { io: Box::new(stream), peer_address: peer })
+        let peer = credentials(&stream).map(Peer::new);
+        Ok(Box::new(Stream::new(stream, peer)))
     }
 }
 
@@ -124,19 +122,32 @@ impl Backend for Server {
         Box::pin(self.listen())
     }
 
-    fn open(&mut self) -> BoxFuture<'_, Result<Link, Error>> {
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Link>, Error>> {
         Box::pin(self.accept())
     }
 
-    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         let Some(socket) = &self.socket else {
             return Poll::Pending;
         };
         match ready!(socket.listener.poll_accept(cx)) {
-            Ok(_turned_away) => Poll::Ready(()),
+            Ok((turned_away, _unnamed)) => {
+                let who = credentials(&turned_away).unwrap_or_default();
+                Poll::Ready(format!("{who}: another far side is connected"))
+            }
             Err(_) => Poll::Pending,
         }
     }
+}
+
+/// Who is on the other end (unix(7), SO_PEERCRED).
+fn credentials(stream: &UnixStream) -> Option<String> {
+    let peer = stream.peer_cred().ok()?;
+    let (uid, gid) = (peer.uid(), peer.gid());
+    Some(match peer.pid() {
+        Some(pid) => format!("pid {pid}, uid {uid}, gid {gid}"),
+        None => format!("uid {uid}, gid {gid}"),
+    })
 }
 
 impl Drop for Socket {

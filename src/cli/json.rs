@@ -207,7 +207,7 @@ mod tests {
                 "nmae: unknown field; there are name, uid, labels, spec, status, etag, \
                  create_time, update_time",
                 "spec.journal.size: unknown field; there are retention_bytes",
-                "spec.pty.speed: unknown field; it takes none",
+                "spec.pty.speed: unknown field; there are link, window",
             ]
         );
     }

@@ -92,8 +92,14 @@ pub(super) fn id(device: &Device) -> String {
 /// The kind of host interface, in the API's word.
 pub(super) fn interface(device: &Device) -> &'static str {
     match device.spec.as_ref().and_then(|s| s.host_interface.as_ref()) {
+        Some(HostInterface::Null(_)) => "null",
+        Some(HostInterface::Stdio(_)) => "stdio",
+        Some(HostInterface::File(_)) => "file",
         Some(HostInterface::Pty(_)) => "pty",
+        Some(HostInterface::Dev(_)) => "dev",
+        Some(HostInterface::Pipe(_)) => "pipe",
         Some(HostInterface::Tcp(_)) => "tcp",
+        Some(HostInterface::Udp(_)) => "udp",
         Some(HostInterface::Unix(_)) => "unix",
         None => "-",
     }
@@ -108,24 +114,37 @@ pub(super) fn endpoint(device: &Device) -> String {
         return or_dash(seen);
     }
     match device.spec.as_ref().and_then(|s| s.host_interface.as_ref()) {
-        Some(HostInterface::Tcp(tcp)) => {
-            let host = or_dash(&tcp.host);
-            let host = if host.contains(':') { format!("[{host}]") } else { host };
-            match tcp.mode() {
-                tcp_host_interface::Mode::Bind => format!("listen {host}:{}", tcp.port),
-                tcp_host_interface::Mode::Connect | tcp_host_interface::Mode::Unspecified => {
-                    format!("{host}:{}", tcp.port)
-                }
+        Some(HostInterface::Stdio(stdio)) => or_dash(&stdio.domain),
+        Some(HostInterface::File(file)) => or_dash(&file.path),
+        Some(HostInterface::Dev(dev)) => or_dash(&dev.path),
+        Some(HostInterface::Pipe(pipe)) => or_dash(&pipe.path),
+        Some(HostInterface::Tcp(tcp)) => match tcp.mode() {
+            tcp_host_interface::Mode::Bind => {
+                format!("listen {}", socket(&tcp.host, tcp.port, "*"))
             }
-        }
+            tcp_host_interface::Mode::Connect | tcp_host_interface::Mode::Unspecified => {
+                socket(&tcp.host, tcp.port, "-")
+            }
+        },
+        Some(HostInterface::Udp(udp)) => match (&udp.connect, &udp.bind) {
+            (Some(peer), _) => socket(&peer.host, peer.port, "localhost"),
+            (None, Some(own)) => format!("listen {}", socket(&own.host, own.port, "*")),
+            (None, None) => "-".to_owned(),
+        },
         Some(HostInterface::Unix(unix)) => match unix.mode() {
             unix_host_interface::Mode::Bind => format!("listen {}", or_dash(&unix.path)),
             unix_host_interface::Mode::Connect | unix_host_interface::Mode::Unspecified => {
                 or_dash(&unix.path)
             }
         },
-        Some(HostInterface::Pty(_)) | None => "-".to_owned(),
+        Some(HostInterface::Null(_) | HostInterface::Pty(_)) | None => "-".to_owned(),
     }
+}
+
+/// Host and port as people write them; `unsaid` stands for no host.
+fn socket(host: &str, port: u32, unsaid: &str) -> String {
+    let host = if host.is_empty() { unsaid.to_owned() } else { or_dash(host) };
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Labels as a selector would name them.
@@ -170,7 +189,7 @@ mod tests {
         });
         assert_eq!(endpoint(&device), "10.0.0.1:23");
         device.spec = Some(DeviceSpec {
-            host_interface: Some(HostInterface::Pty(PtyHostInterface {})),
+            host_interface: Some(HostInterface::Pty(PtyHostInterface::default())),
             ..DeviceSpec::default()
         });
         device.status = None;

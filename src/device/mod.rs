@@ -3,6 +3,7 @@
 //! code, so that the store, the line and the API can change apart from each
 //! other.
 
+mod serial;
 mod spec;
 mod status;
 mod validate;
@@ -12,14 +13,18 @@ use std::{collections::BTreeMap, fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    serial::{DataBits, FlowControl, LineSettings, ModemLines, Parity, StopBits, WindowSize},
     spec::{
-        DeviceSpec, Endpoint, HostInterface, InputSpec, JournalSpec, ReconnectSpec, RunState,
-        Sharing, TcpSpec, UnixSpec,
+        DevKind, DevSpec, DeviceSpec, Endpoint, FileSpec, HostInterface, InputSpec, JournalSpec,
+        LibvirtSpec, LogSpec, PipeSpec, Protocol, PtySpec, ReconnectPolicy, ReconnectSpec,
+        RunState, Sharing, SinglePipe, StdioSpec, Switch, TcpSpec, UdpEndpoint, UdpFormat, UdpSpec,
+        UnixSpec,
     },
     status::{
-        ConditionStatus, Counters, DeviceStatus, JournalStatus, LastError, LinkStatus, State,
+        ConditionStatus, Counters, DeviceStatus, Facts, JournalStatus, LastError, LinkStatus, Peer,
+        State,
     },
-    validate::{Fault, validate},
+    validate::{Fault, check_line_settings, check_window, validate},
 };
 use crate::name::DeviceId;
 

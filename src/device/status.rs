@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use super::serial::{LineSettings, ModemLines, WindowSize};
+
 /// The host interface, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -57,6 +59,50 @@ pub struct LastError {
     pub time: SystemTime,
 }
 
+/// Somebody on the other end of a host interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Address and port, or the credentials of a process.
+    pub address: String,
+    /// What else is known of it.
+    pub description: String,
+    /// When it connected, or was first heard.
+    pub connect_time: SystemTime,
+    /// Bytes received from it.
+    pub output_bytes: u64,
+    /// Datagrams received from it.
+    pub record_count: u64,
+    /// Records of it that are known to be lost.
+    pub lost_count: u64,
+}
+
+impl Peer {
+    /// Somebody who is here now and has said nothing.
+    pub fn new(address: String) -> Self {
+        Self {
+            address,
+            description: String::new(),
+            connect_time: SystemTime::now(),
+            output_bytes: 0,
+            record_count: 0,
+            lost_count: 0,
+        }
+    }
+}
+
+/// What an open link knows of its other end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Who is there.
+    pub peers: Vec<Peer>,
+    /// How the line is set.
+    pub line_settings: Option<LineSettings>,
+    /// The modem lines.
+    pub modem_lines: Option<ModemLines>,
+    /// The size of the terminal.
+    pub window: Option<WindowSize>,
+}
+
 /// The part of the status that changes with events; published by the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
@@ -68,8 +114,12 @@ pub struct LinkStatus {
     pub last_error: Option<LastError>,
     /// When the next attempt is made.
     pub retry_time: Option<SystemTime>,
-    /// The far side of a socket.
-    pub peer_address: Option<String>,
+    /// What the link knows of its other end.
+    pub facts: Facts,
+    /// Why a far side was last turned away.
+    pub last_refusal: Option<String>,
+    /// Whether the copy of `spec.log` is behind.
+    pub log_degraded: ConditionStatus,
     /// Where a listening socket listens.
     pub listen_address: Option<String>,
     /// The slave of a pty.
@@ -88,7 +138,9 @@ impl LinkStatus {
             connected_changed: SystemTime::now(),
             last_error: None,
             retry_time: None,
-            peer_address: None,
+            facts: Facts::default(),
+            last_refusal: None,
+            log_degraded: ConditionStatus::default(),
             listen_address: None,
             pty_path: None,
             attachment_count: 0,
@@ -110,6 +162,12 @@ pub struct Counters {
     pub links: AtomicU64,
     /// Far sides turned away.
     pub refused_peers: AtomicU64,
+    /// Input that the host interface threw away.
+    pub discarded_bytes: AtomicU64,
+    /// Records or bytes lost before they came here.
+    pub lost: AtomicU64,
+    /// Breaks received.
+    pub breaks: AtomicU64,
 }
 
 impl Counters {
@@ -165,6 +223,12 @@ pub struct DeviceStatus {
     pub link_count: u64,
     /// See [`Counters`].
     pub refused_peer_count: u64,
+    /// See [`Counters`].
+    pub discarded_bytes: u64,
+    /// See [`Counters`].
+    pub lost_count: u64,
+    /// See [`Counters`].
+    pub break_count: u64,
     /// The journal.
     pub journal: JournalStatus,
 }

@@ -81,6 +81,11 @@ impl Writer {
         }
     }
 
+    /// Skips `n` offsets of output that was lost before it came here.
+    pub fn lose(&mut self, _n: u64) {
+        self.flush();
+    }
+
     /// Waits while the disk is further behind than it may be.
     pub async fn room(&self) {
         if self.shared.has_room() {

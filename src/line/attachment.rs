@@ -11,6 +11,7 @@ use super::{
     SharedProgress, Writers, try_room,
 };
 use crate::{
+    backend::Control,
     device::LinkStatus,
     journal::{Cursor, Journal},
 };
@@ -65,6 +66,12 @@ impl Attachment {
         self.line.writers.clone()
     }
 
+    /// Whether it may write now; otherwise who may.
+    pub fn check_writer(&self) -> Result<(), Vec<String>> {
+        let writers = self.line.writers.borrow();
+        if writers.lock.may_write(self.place.id) { Ok(()) } else { Err(writers.names.clone()) }
+    }
+
     /// How far this attachment's input has come.
     pub fn input_progress(&self) -> &SharedProgress {
         &self.place.progress
@@ -88,6 +95,14 @@ impl Input {
         let command = Command::Claim { id: self.id, mode, answer };
         self.line.commands.send(command).await.map_err(|_| self.line.ended())?;
         claimed.await.map_err(|_| self.line.ended())?
+    }
+
+    /// Asks something of the other end beside its bytes.
+    pub async fn control(&self, control: Control) -> Result<(), Error> {
+        let (answer, done) = oneshot::channel();
+        let command = Command::Control { id: self.id, control, answer };
+        self.line.commands.send(command).await.map_err(|_| self.line.ended())?;
+        done.await.map_err(|_| self.line.ended())?
     }
 
     /// Sends input, if there is room for it now; otherwise gives it back.

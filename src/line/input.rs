@@ -30,6 +30,8 @@ pub enum Refusal {
     QueueFull,
     /// Bytes before it are missing.
     OffsetGap,
+    /// The host interface takes no input.
+    NoInput,
 }
 
 /// How far an attachment's input has come.
@@ -96,9 +98,10 @@ impl SharedProgress {
         self.changed.notify_waiters();
     }
 
-    fn dropped(&self) {
+    /// All but `kept` of what waits was dropped.
+    fn dropped(&self, kept: u64) {
         let mut progress = self.lock();
-        progress.queued = progress.written;
+        progress.queued = progress.written + kept;
         progress.refusal = Some(Refusal::NotConnected);
         drop(progress);
         self.changed.notify_waiters();
@@ -120,6 +123,8 @@ pub(super) struct Piece {
 #[derive(Debug, Default)]
 pub(super) struct InputQueue {
     pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that cannot be taken back.
+    in_flight: usize,
 }
 
 impl InputQueue {
@@ -146,8 +151,15 @@ impl InputQueue {
         self.pieces.front().map(|piece| piece.data.as_ref())
     }
 
+    /// So many bytes of [`InputQueue::front`] are on their way already: dropping
+    /// leaves them.
+    pub(super) fn set_in_flight(&mut self, n: usize) {
+        self.in_flight = n;
+    }
+
     /// `n` bytes of [`InputQueue::front`] were written.
     pub(super) fn wrote(&mut self, n: usize) {
+        self.in_flight = 0;
         let Some(piece) = self.pieces.front_mut() else {
             return;
         };
@@ -163,13 +175,21 @@ impl InputQueue {
     /// Drops what `from` has waiting, or everything. Returns how many bytes.
     pub(super) fn drop_from(&mut self, from: Option<AttachmentId>) -> u64 {
         let mut dropped = 0;
-        self.pieces.retain(|piece| {
-            let goes = from.is_none_or(|from| from == piece.from);
-            if goes {
-                dropped += piece.data.len() as u64;
-                piece.progress.dropped();
+        let mut kept = self.in_flight;
+        let on_its_way = self.pieces.front().map(|piece| piece.from).filter(|_| kept > 0);
+        self.pieces.retain_mut(|piece| {
+            if from.is_some_and(|from| from != piece.from) {
+                kept = 0;
+                return true;
             }
-            !goes
+            // Only the first piece has anything on its way.
+            let keep = std::mem::take(&mut kept).min(piece.data.len());
+            dropped += (piece.data.len() - keep) as u64;
+            drop(piece.room.split(piece.data.len() - keep));
+            piece.data.truncate(keep);
+            let still = if on_its_way == Some(piece.from) { self.in_flight } else { 0 };
+            piece.progress.dropped(still as u64);
+            keep > 0
         });
         if self.pieces.is_empty() {
             self.pieces.shrink_to_fit();
@@ -219,5 +239,19 @@ mod tests {
         assert_eq!(progress.get(), Progress { written: 2, queued: 2, refusal });
         queue.push(piece(&progress, Some(2), b"cd")).unwrap();
         assert_eq!(queue.front(), Some(&b"cd"[..]));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_taken_back() {
+        let (mut queue, progress) = (InputQueue::default(), Arc::default());
+        queue.push(piece(&progress, None, b"abcdef")).unwrap();
+        queue.push(piece(&progress, None, b"gh")).unwrap();
+        queue.set_in_flight(4);
+        assert_eq!(queue.drop_from(Some(AttachmentId(1))), 4);
+        assert_eq!(progress.get().queued, 4);
+        assert_eq!(queue.front(), Some(&b"abcd"[..]));
+        queue.wrote(4);
+        assert_eq!(progress.get().written, 4);
+        assert_eq!(queue.front(), None);
     }
 }

@@ -42,7 +42,7 @@ pub use self::{
     writer::{AttachmentId, Mode, WriteLock},
 };
 use crate::{
-    backend::Environment,
+    backend::{Control, ControlError, Environment},
     device::{Counters, Device, DeviceSpec, DeviceStatus, LinkStatus, RunState, State},
     journal::{self, Journal},
     limits,
@@ -61,7 +61,7 @@ pub enum EndReason {
 }
 
 /// Why a line did not do what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It has ended.
     #[error("the device is going away")]
@@ -72,6 +72,12 @@ pub enum Error {
     /// The spec does not allow shared writing.
     #[error("the device does not allow shared writing")]
     SharingDisabled,
+    /// The attachment may not write.
+    #[error("this attachment may not write")]
+    NotWriter,
+    /// The other end did not do what it was asked.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 /// Who writes and who waits, for attachers.
@@ -118,9 +124,15 @@ enum Command {
         id: AttachmentId,
         answer: oneshot::Sender<()>,
     },
+    /// Something beside the bytes.
+    Control {
+        id: AttachmentId,
+        control: Control,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
     /// The spec is now this one; `open_now` skips the back-off.
     Reconfigure {
-        spec: DeviceSpec,
+        spec: Box<DeviceSpec>,
         revision: u64,
         urgency: Urgency,
     },
@@ -249,6 +261,9 @@ impl Handle {
             input_dropped_bytes: Counters::get(&counters.input_dropped_bytes),
             link_count: Counters::get(&counters.links),
             refused_peer_count: Counters::get(&counters.refused_peers),
+            discarded_bytes: Counters::get(&counters.discarded_bytes),
+            lost_count: Counters::get(&counters.lost),
+            break_count: Counters::get(&counters.breaks),
             journal: self.journal.status(),
         }
     }
@@ -274,7 +289,7 @@ impl Handle {
         revision: u64,
         urgency: Urgency,
     ) -> Result<(), Error> {
-        let command = Command::Reconfigure { spec, revision, urgency };
+        let command = Command::Reconfigure { spec: Box::new(spec), revision, urgency };
         self.commands.send(command).await.map_err(|_| self.ended())
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::device::ReconnectSpec;
+use crate::device::{ReconnectPolicy, ReconnectSpec};
 
 /// The attempts so far.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,9 @@ impl Reconnect {
     /// The delay before the next attempt. `uptime`: how long the link that was
     /// lost had been up; zero if it never was. `chance`: 0.0 to 1.0.
     pub(super) fn next(&mut self, spec: &ReconnectSpec, uptime: Duration, chance: f64) -> Duration {
+        if spec.policy == ReconnectPolicy::Interval {
+            return spec.min_delay();
+        }
         if uptime >= spec.reset_after() && !uptime.is_zero() {
             self.failures = 0;
         }
@@ -44,6 +47,7 @@ mod tests {
         min_delay: Some(Duration::from_millis(100)),
         max_delay: Some(Duration::from_secs(1)),
         reset_after: Some(Duration::from_secs(10)),
+        policy: ReconnectPolicy::Backoff,
     };
 
     fn delays(uptimes: &[u64]) -> Vec<u128> {
@@ -57,6 +61,15 @@ mod tests {
         assert_eq!(delays(&[0, 0, 0, 0, 0, 0]), [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(delays(&[0, 0, 9, 10, 0]), [100, 200, 400, 100, 200]);
         assert_eq!(delays(&[0; 100])[99], 1000);
+    }
+
+    #[test]
+    fn an_interval_is_kept_exactly() {
+        let spec = ReconnectSpec { policy: ReconnectPolicy::Interval, ..SPEC };
+        let mut reconnect = Reconnect::default();
+        for _ in 0..5 {
+            assert_eq!(reconnect.next(&spec, Duration::ZERO, 0.7), Duration::from_millis(100));
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod commands;
+mod controls;
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::controls::Controls;
 use super::{
     AttachmentId, Command, EndReason, LineShared, Surroundings, Writers, input::InputQueue,
     reconnect::Reconnect, writer::WriteLock,
 };
 use crate::{
     backend::{self, Backend, Link, Place, Role},
-    device::{Device, DeviceSpec, LastError, LinkStatus, RunState, State},
+    device::{Device, DeviceSpec, Facts, LastError, LinkStatus, ReconnectPolicy, RunState, State},
     journal,
 };
 
@@ -44,12 +46,15 @@ pub(super) struct Line {
     lock: WriteLock,
     bumped: Vec<(AttachmentId, String)>,
     input: InputQueue,
+    controls: Controls,
     reconnect: Reconnect,
     /// When counters that changed are told.
     counters_due: Option<Instant>,
     counters_told: Instant,
     last_input: Option<Instant>,
     last_flush: Option<Instant>,
+    /// Why a far side was last turned away, until it is told.
+    refusal: Option<String>,
 }
 
 struct Attached {
@@ -89,11 +94,13 @@ impl Line {
             lock: WriteLock::default(),
             bumped: Vec::new(),
             input: InputQueue::default(),
+            controls: Controls::default(),
             reconnect: Reconnect::default(),
             counters_due: None,
             counters_told: Instant::now(),
             last_input: None,
             last_flush: None,
+            refusal: None,
         }
     }
 
@@ -111,7 +118,7 @@ impl Line {
                     self.publish(|status| {
                         status.state = State::Stopped;
                         status.retry_time = None;
-                        status.peer_address = None;
+                        status.facts = Facts::default();
                         status.listen_address = None;
                         status.pty_path = None;
                     });
@@ -167,12 +174,23 @@ impl Line {
                     since.elapsed()
                 }
             };
-            let delay = self.reconnect.next(&self.spec.reconnect, uptime, fastrand::f64());
+            let delay = match self.spec.reconnect.policy {
+                ReconnectPolicy::Backoff | ReconnectPolicy::Interval => {
+                    Some(self.reconnect.next(&self.spec.reconnect, uptime, fastrand::f64()))
+                }
+                ReconnectPolicy::Never => None,
+            };
             self.publish(|status| {
                 status.state = State::Backoff;
-                status.retry_time = Some(SystemTime::now() + delay);
+                status.retry_time = delay.map(|delay| SystemTime::now() + delay);
             });
-            match self.wait(commands, sleep(delay)).await {
+            let due = async {
+                match delay {
+                    Some(delay) => sleep(delay).await,
+                    None => std::future::pending().await,
+                }
+            };
+            match self.wait(commands, due).await {
                 Ok(()) | Err(Interrupt::Now) => {}
                 Err(interrupt) => return interrupt,
             }
@@ -184,7 +202,7 @@ impl Line {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         backend: &mut dyn Backend,
-    ) -> Result<Result<Link, backend::Error>, Interrupt> {
+    ) -> Result<Result<Box<dyn Link>, backend::Error>, Interrupt> {
         self.publish(|status| {
             status.state = State::Opening;
             status.retry_time = None;
@@ -266,6 +284,8 @@ impl Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connected {
     Yes,
+    /// There is, but it takes none.
+    OutputOnly,
     No,
 }
 

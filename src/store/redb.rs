@@ -187,7 +187,7 @@ fn check_format(path: &Path, found: Option<u64>) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::{
-        device::{Device, DeviceSpec, HostInterface, Labels, Uid},
+        device::{Device, DeviceSpec, HostInterface, Labels, PtySpec, Uid},
         store::Memory,
     };
 
@@ -199,10 +199,12 @@ mod tests {
             spec: DeviceSpec {
                 description: "a \"note\"".into(),
                 run_state: Default::default(),
-                host_interface: HostInterface::Pty {},
+                host_interface: HostInterface::Pty(PtySpec::default()),
                 journal: Default::default(),
                 input: Default::default(),
                 reconnect: Default::default(),
+                log: None,
+                libvirt: None,
             },
             create_time: std::time::UNIX_EPOCH + std::time::Duration::new(5, 7),
             update_time: std::time::UNIX_EPOCH,

@@ -52,7 +52,11 @@ metrics! {
     output_bytes: Counter, "output_bytes", "Bytes read from far sides";
     input_bytes: Counter, "input_bytes", "Bytes written to far sides";
     input_dropped_bytes: Counter, "input_dropped_bytes", "Bytes of input taken and dropped because a link was lost";
-    input_refused: Counter, "input_refused", "Pieces of input refused: no writer, not connected, queue full, offset gap";
+    input_discarded_bytes: Counter, "input_discarded_bytes", "Bytes of input that a host interface threw away, as null does";
+    output_lost: Counter, "output_lost", "Records or bytes lost before they reached the server, recorded as gaps";
+    breaks_received: Counter, "breaks_received", "Breaks received from far sides";
+    controls: Counter, "controls", "Breaks, line settings, modem lines and window sizes sent";
+    input_refused: Counter, "input_refused", "Pieces of input refused: no writer, not connected, queue full, offset gap, no input";
 
     attachments: Gauge, "attachments", "Attachments open";
     attachments_refused: Counter, "attachments_refused", "Attachments refused because there were too many";

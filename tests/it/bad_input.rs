@@ -21,6 +21,7 @@ fn tcp(host: &str, port: u32) -> pb::Device {
         mode: tcp_host_interface::Mode::Connect.into(),
         host: host.into(),
         port,
+        ..Default::default()
     }))
 }
 

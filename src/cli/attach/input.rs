@@ -166,7 +166,9 @@ impl Outgoing {
                 self.send_again(refusal, now, nothing_waits);
                 Verdict::Fine
             }
-            Refusal::NotWriter | Refusal::NotConnected => self.on_refusal(refusal, ack, now),
+            Refusal::NotWriter | Refusal::NotConnected | Refusal::NoInput => {
+                self.on_refusal(refusal, ack, now)
+            }
         }
     }
 

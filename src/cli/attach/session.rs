@@ -322,6 +322,9 @@ impl Session {
     fn why(&self, refusal: Refusal) -> String {
         match refusal {
             Refusal::NotConnected => format!("{} is not connected", self.plan.device),
+            Refusal::NoInput => {
+                format!("the host interface of {} takes no input", self.plan.device)
+            }
             Refusal::NotWriter | Refusal::Unspecified | Refusal::QueueFull | Refusal::OffsetGap => {
                 writers(&self.writer)
             }

@@ -7,16 +7,15 @@
 
 use std::{
     cell::RefCell,
-    io,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::ReadBuf,
     sync::mpsc,
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use super::{
@@ -24,8 +23,8 @@ use super::{
     Connected, Interrupt, Line,
 };
 use crate::{
-    backend::{self, Backend, Link},
-    device::{Counters, State},
+    backend::{Backend, Error, Link, Read},
+    device::{Counters, Facts, State},
     limits,
 };
 
@@ -39,9 +38,13 @@ enum LinkEvent {
     /// Output came or input went.
     Moved,
     /// A further far side was turned away.
-    Refused,
+    Refused(String),
+    /// What is known of the other end changed.
+    Changed,
+    /// The far side has ended its sending.
+    Ended,
     /// It is over.
-    Lost(backend::Error),
+    Lost(Error),
 }
 
 impl Line {
@@ -50,22 +53,26 @@ impl Line {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         backend: &mut dyn Backend,
-        mut link: Link,
-    ) -> Result<backend::Error, Interrupt> {
+        mut link: Box<dyn Link>,
+    ) -> Result<Error, Interrupt> {
         Counters::add(&self.shared.counters.links, 1);
         self.around.metrics.links_opened.inc();
-        tracing::info!(device = %self.device.id, peer = link.peer_address, "connected");
+        let facts = link.facts();
+        let peer = facts.peers.first().map(|peer| peer.address.clone());
+        tracing::info!(device = %self.device.id, peer, "connected");
         self.publish(|status| {
             status.state = State::Connected;
-            status.peer_address = link.peer_address.take();
+            status.facts = facts;
             status.connected_changed = SystemTime::now();
         });
-        let result = self.move_bytes(commands, backend, &mut link).await;
+        let result = self.move_bytes(commands, backend, link.as_mut()).await;
         self.writer.flush();
+        self.input.set_in_flight(0);
         let dropped = self.input.drop_from(None);
         self.count_dropped(dropped);
+        self.controls.fail();
         self.publish(|status| {
-            status.peer_address = None;
+            status.facts = Facts::default();
             status.connected_changed = SystemTime::now();
         });
         result
@@ -75,9 +82,10 @@ impl Line {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         backend: &mut dyn Backend,
-        link: &mut Link,
-    ) -> Result<backend::Error, Interrupt> {
+        link: &mut dyn Link,
+    ) -> Result<Error, Interrupt> {
         let shared = self.shared.clone();
+        let connected = if link.takes_input() { Connected::Yes } else { Connected::OutputOnly };
         // One timer for both dues, registered only while one of them is set.
         let mut timer = pin!(sleep(Duration::ZERO));
         let mut armed = None;
@@ -91,16 +99,16 @@ impl Line {
                 () = shared.ending.cancelled() => return Err(Interrupt::End),
                 event = std::future::poll_fn(|cx| self.poll_link(cx, backend, link)) => match event {
                     LinkEvent::Moved => self.pace(),
-                    LinkEvent::Refused => {
-                        Counters::add(&shared.counters.refused_peers, 1);
-                        self.around.metrics.peers_refused.inc();
-                        tracing::debug!(device = %self.device.id, "turned away a second far side");
-                        self.note_counters(Instant::now());
+                    LinkEvent::Changed => self.publish(|status| status.facts = link.facts()),
+                    LinkEvent::Refused(why) => self.on_refused(why),
+                    LinkEvent::Ended => {
+                        self.drain_input(link).await;
+                        return Ok(Error::Closed);
                     }
                     LinkEvent::Lost(error) => return Ok(error),
                 },
                 Some(command) = commands.recv() => {
-                    if let Some(interrupt) = self.on_command(command, Connected::Yes)
+                    if let Some(interrupt) = self.on_command(command, connected)
                         && !matches!(interrupt, Interrupt::Now)
                     {
                         return Err(interrupt);
@@ -109,10 +117,35 @@ impl Line {
                 gone = shared.departures.take() => self.on_departures(gone),
                 () = timer.as_mut(), if armed.is_some() => {
                     armed = None;
-                    self.on_timer();
+                    self.on_timer(link);
                 }
             }
         }
+    }
+
+    fn on_refused(&mut self, why: String) {
+        Counters::add(&self.shared.counters.refused_peers, 1);
+        self.around.metrics.peers_refused.inc();
+        tracing::debug!(device = %self.device.id, why, "turned away a far side");
+        self.note_counters(Instant::now());
+        self.refusal = Some(why);
+    }
+
+    /// A far side that sends no more may still read: it gets what was taken for
+    /// it already.
+    async fn drain_input(&mut self, link: &mut dyn Link) {
+        let drained = std::future::poll_fn(|cx| {
+            while self.input.front().is_some() {
+                match self.poll_input(cx, link) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        });
+        // What is left is told as dropped.
+        timeout(limits::HALF_CLOSE_DRAIN, drained).await.ok();
     }
 
     /// Holds the device back while the disk is behind; never for long, because
@@ -129,73 +162,101 @@ impl Line {
         &mut self,
         cx: &mut Context<'_>,
         backend: &mut dyn Backend,
-        link: &mut Link,
+        link: &mut dyn Link,
     ) -> Poll<LinkEvent> {
+        let asked = self.controls.poll(cx, link);
         let written = self.poll_input(cx, link);
-        if let Poll::Ready(Err(source)) = written {
-            return Poll::Ready(LinkEvent::Lost(backend::Error::Broken(source)));
+        if let Poll::Ready(Err(error)) = written {
+            return Poll::Ready(LinkEvent::Lost(error));
         }
         match self.poll_output(cx, link) {
-            Poll::Ready(Ok(0)) => Poll::Ready(LinkEvent::Lost(backend::Error::Closed)),
-            Poll::Ready(Ok(_)) => Poll::Ready(LinkEvent::Moved),
-            Poll::Ready(Err(source)) => {
-                Poll::Ready(LinkEvent::Lost(backend::Error::Broken(source)))
-            }
+            Poll::Ready(event) => Poll::Ready(event),
+            // What was asked may have changed what is known.
+            Poll::Pending if asked.is_ready() => Poll::Ready(LinkEvent::Changed),
             Poll::Pending if written.is_ready() => Poll::Ready(LinkEvent::Moved),
-            Poll::Pending => backend.poll_refuse(cx).map(|()| LinkEvent::Refused),
+            Poll::Pending => backend.poll_refuse(cx).map(LinkEvent::Refused),
         }
     }
 
     /// Ready if something was written.
-    fn poll_input(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<io::Result<()>> {
+    fn poll_input(&mut self, cx: &mut Context<'_>, link: &mut dyn Link) -> Poll<Result<(), Error>> {
         let mut total = 0;
         while let Some(front) = self.input.front() {
-            match Pin::new(&mut link.io).poll_write(cx, front) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            match link.poll_write(cx, front) {
                 Poll::Ready(Ok(n)) => {
                     total += n;
                     self.input.wrote(n);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.input.set_in_flight(link.in_flight());
+                    break;
+                }
             }
         }
         if total == 0 {
             return Poll::Pending;
         }
-        Counters::add(&self.shared.counters.input_bytes, total as u64);
+        let counters = &self.shared.counters;
+        Counters::add(&counters.input_bytes, total as u64);
         self.around.metrics.input_bytes.inc_by(total as u64);
+        if link.discards_input() {
+            Counters::add(&counters.discarded_bytes, total as u64);
+            self.around.metrics.input_discarded_bytes.inc_by(total as u64);
+        }
         self.last_input = Some(Instant::now());
         Poll::Ready(Ok(()))
     }
 
-    /// Ready with how much was read; 0 is the end.
-    fn poll_output(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut total = 0;
-            // A pty gives 4 KiB at a time: gather a turn's worth.
+    /// Reads a turn's worth; what came before an end or an event is told first.
+    fn poll_output(&mut self, cx: &mut Context<'_>, link: &mut dyn Link) -> Poll<LinkEvent> {
+        let mut total = 0;
+        let event = SCRATCH.with_borrow_mut(|scratch| {
+            // A pty gives 4 KiB at a time, a socket a datagram.
             while total < limits::LINE_READ_BYTES {
                 let mut buffer = ReadBuf::new(scratch);
-                match Pin::new(&mut link.io).poll_read(cx, &mut buffer) {
-                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                        // What came before the end is told first; the end again
-                        // at the next look.
-                        break;
-                    }
-                    Poll::Ready(Ok(())) => {
+                match link.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(Read::Bytes)) => {
                         total += buffer.filled().len();
                         self.writer.append(buffer.filled());
                     }
-                    Poll::Ready(Err(error)) if total == 0 => return Poll::Ready(Err(error)),
-                    Poll::Ready(Err(_)) => break,
-                    Poll::Pending if total == 0 => return Poll::Pending,
-                    Poll::Pending => break,
+                    Poll::Ready(Ok(Read::Record)) => {
+                        total += buffer.filled().len();
+                        self.writer.flush();
+                        self.writer.append(buffer.filled());
+                        self.writer.flush();
+                    }
+                    Poll::Ready(Ok(Read::Lost(n))) => self.on_lost_output(n),
+                    Poll::Ready(Ok(Read::Break)) => {
+                        Counters::add(&self.shared.counters.breaks, 1);
+                        self.around.metrics.breaks_received.inc();
+                        tracing::info!(device = %self.device.id, "break received");
+                        return Some(LinkEvent::Changed);
+                    }
+                    Poll::Ready(Ok(Read::Changed)) => return Some(LinkEvent::Changed),
+                    Poll::Ready(Ok(Read::End)) => return Some(LinkEvent::Ended),
+                    Poll::Ready(Err(error)) => return Some(LinkEvent::Lost(error)),
+                    Poll::Pending => return None,
                 }
             }
+            Some(LinkEvent::Moved)
+        });
+        if total > 0 {
             Counters::add(&self.shared.counters.output_bytes, total as u64);
             self.around.metrics.output_bytes.inc_by(total as u64);
-            Poll::Ready(Ok(total))
-        })
+        }
+        match event {
+            Some(event) => Poll::Ready(event),
+            None if total > 0 => Poll::Ready(LinkEvent::Moved),
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_lost_output(&mut self, n: u64) {
+        Counters::add(&self.shared.counters.lost, n);
+        self.around.metrics.output_lost.inc_by(n);
+        self.writer.lose(n);
+        self.note_counters(Instant::now());
     }
 
     /// Decides whether gathered output goes out now or waits to be joined.
@@ -236,12 +297,19 @@ impl Line {
         }
     }
 
-    fn on_timer(&mut self) {
+    fn on_timer(&mut self, link: &dyn Link) {
         let now = Instant::now();
         if self.writer.is_pending() {
             self.flush(now);
         }
         if self.counters_due.is_some_and(|due| due <= now) {
+            let refusal = self.refusal.take();
+            self.publish(|status| {
+                status.facts = link.facts();
+                if refusal.is_some() {
+                    status.last_refusal = refusal;
+                }
+            });
             self.tell_changed();
         }
     }

@@ -11,6 +11,7 @@ use super::{
     Attached, Connected, Interrupt, Line,
 };
 use crate::{
+    backend::ControlError,
     device::{Counters, DeviceSpec, Sharing},
     limits,
 };
@@ -39,11 +40,20 @@ impl Line {
                 self.input.drop_from(Some(id));
                 answer.send(()).ok();
             }
+            Command::Control { id, control, answer } => {
+                if !self.lock.may_write(id) {
+                    answer.send(Err(Error::NotWriter)).ok();
+                } else if connected == Connected::No {
+                    answer.send(Err(ControlError::NotConnected.into())).ok();
+                } else {
+                    self.controls.push(control, answer);
+                }
+            }
             Command::Reconfigure { spec, revision, urgency } => {
                 // Two updates may come in the other order.
                 if revision >= self.revision {
                     self.revision = revision;
-                    return self.reconfigure(spec, urgency);
+                    return self.reconfigure(*spec, urgency);
                 }
             }
         }
@@ -117,6 +127,8 @@ impl Line {
             Err(Refusal::NotWriter)
         } else if connected == Connected::No {
             Err(Refusal::NotConnected)
+        } else if connected == Connected::OutputOnly {
+            Err(Refusal::NoInput)
         } else {
             self.input.push(piece)
         };
@@ -126,8 +138,7 @@ impl Line {
     }
 
     fn reconfigure(&mut self, spec: DeviceSpec, urgency: Urgency) -> Option<Interrupt> {
-        let changed = spec.host_interface != self.spec.host_interface
-            || spec.run_state != self.spec.run_state;
+        let changed = spec.reopens(&self.spec);
         self.writer.journal().set_retention(spec.journal.retention_bytes());
         self.spec = spec;
         if changed || urgency == Urgency::Now {

@@ -169,7 +169,7 @@ pub(crate) fn device(host_interface: HostInterface) -> pb::Device {
         reconnect: Some(pb::ReconnectSpec {
             min_delay: Some(Duration::from_millis(20).try_into().unwrap()),
             max_delay: Some(Duration::from_millis(200).try_into().unwrap()),
-            reset_after: None,
+            ..Default::default()
         }),
         ..Default::default()
     };
@@ -177,7 +177,7 @@ pub(crate) fn device(host_interface: HostInterface) -> pb::Device {
 }
 
 pub(crate) fn pty() -> pb::Device {
-    device(HostInterface::Pty(pb::PtyHostInterface {}))
+    device(HostInterface::Pty(pb::PtyHostInterface::default()))
 }
 
 pub(crate) fn connect_tcp(port: u16) -> pb::Device {
@@ -185,6 +185,7 @@ pub(crate) fn connect_tcp(port: u16) -> pb::Device {
         mode: pb::tcp_host_interface::Mode::Connect.into(),
         host: "127.0.0.1".into(),
         port: port.into(),
+        ..Default::default()
     }))
 }
 
@@ -193,6 +194,7 @@ pub(crate) fn bind_tcp(port: u16) -> pb::Device {
         mode: pb::tcp_host_interface::Mode::Bind.into(),
         host: "127.0.0.1".into(),
         port: port.into(),
+        ..Default::default()
     }))
 }
 
@@ -200,6 +202,7 @@ pub(crate) fn unix(mode: pb::unix_host_interface::Mode, path: &Path) -> pb::Devi
     device(HostInterface::Unix(pb::UnixHostInterface {
         mode: mode.into(),
         path: path.to_str().unwrap().into(),
+        ..Default::default()
     }))
 }
 

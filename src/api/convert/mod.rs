@@ -1,19 +1,26 @@
 //! Devices to and from their messages. What cannot be said inside (an unknown
 //! number for an enum, a port above 65535) is a fault that names its field.
 
+mod host_interface;
+mod serial;
+
 use std::time::{Duration, SystemTime};
 
+pub(super) use self::serial::{
+    line_settings_to_pb, modem_lines_to_pb, parse_line_settings, parse_window,
+};
 use crate::{
     device::{
-        self, DeviceSpec, DeviceStatus, Endpoint, Fault, HostInterface, InputSpec, JournalSpec,
-        ReconnectSpec, RunState, Sharing, State, TcpSpec, UnixSpec,
+        self, ConditionStatus, DeviceSpec, DeviceStatus, Fault, HostInterface, InputSpec,
+        JournalSpec, LibvirtSpec, LogSpec, Peer, ReconnectPolicy, ReconnectSpec, RunState, Sharing,
+        State,
     },
     fleet::Entry,
-    pb::{
-        self, condition, device_spec, device_status, input_spec, tcp_host_interface,
-        unix_host_interface,
-    },
+    pb::{self, condition, device_spec, device_status, input_spec, reconnect_spec},
 };
+
+/// The label that names a device's domain.
+pub(super) const DOMAIN_LABEL: &str = "domain";
 
 // === out ===
 
@@ -37,26 +44,6 @@ pub(super) fn stored(device: &device::Device) -> pb::Device {
 }
 
 fn spec(spec: &DeviceSpec) -> pb::DeviceSpec {
-    let host_interface = match &spec.host_interface {
-        HostInterface::Pty {} => device_spec::HostInterface::Pty(pb::PtyHostInterface {}),
-        HostInterface::Tcp(tcp) => device_spec::HostInterface::Tcp(pb::TcpHostInterface {
-            mode: match tcp.mode {
-                Endpoint::Connect => tcp_host_interface::Mode::Connect,
-                Endpoint::Bind => tcp_host_interface::Mode::Bind,
-            }
-            .into(),
-            host: tcp.host.clone(),
-            port: tcp.port.into(),
-        }),
-        HostInterface::Unix(unix) => device_spec::HostInterface::Unix(pb::UnixHostInterface {
-            mode: match unix.mode {
-                Endpoint::Connect => unix_host_interface::Mode::Connect,
-                Endpoint::Bind => unix_host_interface::Mode::Bind,
-            }
-            .into(),
-            path: unix.path.to_string_lossy().into_owned(),
-        }),
-    };
     let reconnect = &spec.reconnect;
     let duration = |span: Option<Duration>| span.and_then(|span| span.try_into().ok());
     pb::DeviceSpec {
@@ -66,7 +53,7 @@ fn spec(spec: &DeviceSpec) -> pb::DeviceSpec {
             RunState::Stopped => device_spec::RunState::Stopped,
         }
         .into(),
-        host_interface: Some(host_interface),
+        host_interface: Some(host_interface::to_pb(&spec.host_interface)),
         journal: (spec.journal != JournalSpec::default()).then(|| pb::JournalSpec {
             retention_bytes: spec.journal.retention_bytes.unwrap_or(0),
         }),
@@ -81,6 +68,22 @@ fn spec(spec: &DeviceSpec) -> pb::DeviceSpec {
             min_delay: duration(reconnect.min_delay),
             max_delay: duration(reconnect.max_delay),
             reset_after: duration(reconnect.reset_after),
+            policy: match reconnect.policy {
+                ReconnectPolicy::Backoff => reconnect_spec::Policy::Unspecified,
+                ReconnectPolicy::Interval => reconnect_spec::Policy::Interval,
+                ReconnectPolicy::Never => reconnect_spec::Policy::Never,
+            }
+            .into(),
+        }),
+        log: spec.log.as_ref().map(|log| pb::LogSpec {
+            file: log.file.to_string_lossy().into_owned(),
+            append: host_interface::switch_to_pb(log.append).into(),
+        }),
+        libvirt: spec.libvirt.as_ref().map(|libvirt| pb::LibvirtSpec {
+            domain: libvirt.domain.clone(),
+            os_type: libvirt.os_type.clone(),
+            index: libvirt.index,
+            guest: libvirt.guest.clone(),
         }),
     }
 }
@@ -100,13 +103,14 @@ pub(super) fn state(state: State) -> device_status::State {
 fn status(status: &DeviceStatus) -> pb::DeviceStatus {
     let link = &status.link;
     let error = link.last_error.as_ref();
+    let facts = &link.facts;
     pb::DeviceStatus {
         state: state(link.state).into(),
         conditions: conditions(status),
         last_error: error.map(|error| error.message.clone()).unwrap_or_default(),
         last_error_time: error.map(|error| error.time.into()),
         retry_time: link.retry_time.map(Into::into),
-        peer_address: link.peer_address.clone().unwrap_or_default(),
+        peer_address: facts.peers.first().map(|peer| peer.address.clone()).unwrap_or_default(),
         listen_address: link.listen_address.clone().unwrap_or_default(),
         pty_path: link.pty_path.clone().unwrap_or_default(),
         output_bytes: status.output_bytes,
@@ -114,6 +118,10 @@ fn status(status: &DeviceStatus) -> pb::DeviceStatus {
         input_dropped_bytes: status.input_dropped_bytes,
         link_count: status.link_count,
         refused_peer_count: status.refused_peer_count,
+        last_refusal: link.last_refusal.clone().unwrap_or_default(),
+        discarded_bytes: status.discarded_bytes,
+        lost_count: status.lost_count,
+        break_count: status.break_count,
         journal: Some(pb::JournalStatus {
             oldest_offset: status.journal.oldest_offset,
             next_offset: status.journal.next_offset,
@@ -123,6 +131,21 @@ fn status(status: &DeviceStatus) -> pb::DeviceStatus {
         }),
         attachment_count: link.attachment_count,
         writer: link.writers.join(", "),
+        peers: facts.peers.iter().map(peer).collect(),
+        line_settings: facts.line_settings.as_ref().map(line_settings_to_pb),
+        modem_lines: facts.modem_lines.map(modem_lines_to_pb),
+        window: facts.window.map(serial::window_to_pb),
+    }
+}
+
+fn peer(peer: &Peer) -> pb::Peer {
+    pb::Peer {
+        address: peer.address.clone(),
+        description: peer.description.clone(),
+        connect_time: Some(peer.connect_time.into()),
+        output_bytes: peer.output_bytes,
+        record_count: peer.record_count,
+        lost_count: peer.lost_count,
     }
 }
 
@@ -151,19 +174,19 @@ fn conditions(status: &DeviceStatus) -> Vec<pb::Condition> {
             message,
             last_transition_time: changed.map(Into::into),
         };
-    let degraded = &status.journal.degraded;
-    let (degraded_reason, degraded_message) =
-        degraded.holds.clone().unwrap_or(("OnDisk", String::new()));
-    vec![
+    let degraded = |kind: &str, state: &ConditionStatus, fine: &'static str| {
+        let (reason, message) = state.holds.clone().unwrap_or((fine, String::new()));
+        condition(kind, state.holds.is_some(), reason, message, state.changed)
+    };
+    let mut conditions = vec![
         condition("Connected", connected, reason, message, Some(link.connected_changed)),
-        condition(
-            "JournalDegraded",
-            degraded.holds.is_some(),
-            degraded_reason,
-            degraded_message,
-            degraded.changed,
-        ),
-    ]
+        degraded("JournalDegraded", &status.journal.degraded, "OnDisk"),
+    ];
+    // Told by devices that have a log.
+    if link.log_degraded.changed.is_some() {
+        conditions.push(degraded("LogDegraded", &link.log_degraded, "Written"));
+    }
+    conditions
 }
 
 // === in ===
@@ -201,12 +224,41 @@ pub(super) fn parse_spec(
         min_delay: duration("min_delay", reconnect.min_delay, &mut faults),
         max_delay: duration("max_delay", reconnect.max_delay, &mut faults),
         reset_after: duration("reset_after", reconnect.reset_after, &mut faults),
+        policy: match reconnect_spec::Policy::try_from(reconnect.policy) {
+            Ok(reconnect_spec::Policy::Unspecified | reconnect_spec::Policy::Backoff) => {
+                ReconnectPolicy::Backoff
+            }
+            Ok(reconnect_spec::Policy::Interval) => ReconnectPolicy::Interval,
+            Ok(reconnect_spec::Policy::Never) => ReconnectPolicy::Never,
+            Err(_) => {
+                faults.push(unknown_value("spec.reconnect.policy", reconnect.policy));
+                ReconnectPolicy::Backoff
+            }
+        },
     };
     let retention = spec.journal.map_or(0, |journal| journal.retention_bytes);
-    let Some(host_interface) = parse_host_interface(spec, &mut faults) else {
-        faults.push(Fault::new("spec", "must have a host interface: one of pty, tcp, unix"));
+    let Some(mut host_interface) = host_interface::parse(spec, &mut faults) else {
+        faults.push(Fault::new(
+            "spec",
+            "must have a host interface: one of null, stdio, file, pty, dev, pipe, tcp, udp, unix",
+        ));
         return Err(faults);
     };
+    if let HostInterface::Stdio(stdio) = &mut host_interface
+        && stdio.domain.is_empty()
+    {
+        stdio.domain = labels.get(DOMAIN_LABEL).cloned().unwrap_or_default();
+    }
+    let log = spec.log.as_ref().map(|log| LogSpec {
+        file: log.file.as_str().into(),
+        append: host_interface::parse_switch("spec.log.append", log.append, &mut faults),
+    });
+    let libvirt = spec.libvirt.as_ref().map(|libvirt| LibvirtSpec {
+        domain: libvirt.domain.clone(),
+        os_type: libvirt.os_type.clone(),
+        index: libvirt.index,
+        guest: libvirt.guest.clone(),
+    });
     let spec = DeviceSpec {
         description: spec.description.clone(),
         run_state,
@@ -214,46 +266,11 @@ pub(super) fn parse_spec(
         journal: JournalSpec { retention_bytes: (retention != 0).then_some(retention) },
         input: InputSpec { sharing },
         reconnect,
+        log,
+        libvirt,
     };
     faults.extend(device::validate(&spec, labels));
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
-}
-
-fn parse_host_interface(spec: &pb::DeviceSpec, faults: &mut Vec<Fault>) -> Option<HostInterface> {
-    Some(match spec.host_interface.as_ref()? {
-        device_spec::HostInterface::Pty(pb::PtyHostInterface {}) => HostInterface::Pty {},
-        device_spec::HostInterface::Tcp(tcp) => HostInterface::Tcp(TcpSpec {
-            mode: match tcp_host_interface::Mode::try_from(tcp.mode) {
-                Ok(tcp_host_interface::Mode::Bind) => Endpoint::Bind,
-                Ok(tcp_host_interface::Mode::Unspecified | tcp_host_interface::Mode::Connect) => {
-                    Endpoint::Connect
-                }
-                Err(_) => {
-                    faults.push(unknown_value("spec.tcp.mode", tcp.mode));
-                    Endpoint::Bind
-                }
-            },
-            host: tcp.host.clone(),
-            port: u16::try_from(tcp.port).unwrap_or_else(|_| {
-                let problem = format!("must be at most 65535, not {}", tcp.port);
-                faults.push(Fault::new("spec.tcp.port", problem));
-                u16::MAX
-            }),
-        }),
-        device_spec::HostInterface::Unix(unix) => HostInterface::Unix(UnixSpec {
-            mode: match unix_host_interface::Mode::try_from(unix.mode) {
-                Ok(unix_host_interface::Mode::Bind) => Endpoint::Bind,
-                Ok(unix_host_interface::Mode::Unspecified | unix_host_interface::Mode::Connect) => {
-                    Endpoint::Connect
-                }
-                Err(_) => {
-                    faults.push(unknown_value("spec.unix.mode", unix.mode));
-                    Endpoint::Bind
-                }
-            },
-            path: unix.path.as_str().into(),
-        }),
-    })
 }
 
 fn duration(

@@ -2,7 +2,10 @@
 //! one pass, each with the path of its field as an update mask would name it.
 //! Whether a host or path is *allowed* is the backend's question, not this one.
 
-use super::{DeviceSpec, Endpoint, HostInterface, Labels, ReconnectSpec, TcpSpec, UnixSpec};
+mod host_interface;
+
+pub use self::host_interface::{check_line_settings, check_window};
+use super::{DeviceSpec, Labels, LibvirtSpec, ReconnectSpec};
 use crate::limits;
 
 /// One field at fault.
@@ -35,10 +38,12 @@ pub fn validate(spec: &DeviceSpec, labels: &Labels) -> Vec<Fault> {
             ),
         ));
     }
-    match &spec.host_interface {
-        HostInterface::Pty {} => {}
-        HostInterface::Tcp(tcp) => check_tcp(tcp, &mut faults),
-        HostInterface::Unix(unix) => check_unix(unix, &mut faults),
+    host_interface::check(&spec.host_interface, &mut faults);
+    if let Some(log) = &spec.log {
+        host_interface::check_path("spec.log.file", &log.file, &mut faults);
+    }
+    if let Some(libvirt) = &spec.libvirt {
+        check_libvirt(libvirt, &mut faults);
     }
     if let Some(bytes) = spec.journal.retention_bytes
         && !(limits::RETENTION_BYTES_MIN..=limits::RETENTION_BYTES_MAX).contains(&bytes)
@@ -86,39 +91,22 @@ fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
     }
 }
 
-fn check_tcp(tcp: &TcpSpec, faults: &mut Vec<Fault>) {
-    let field = "spec.tcp.host";
-    if tcp.host.is_empty() {
-        faults.push(Fault::new(field, "must not be empty"));
-    } else if tcp.host.len() > limits::HOST_BYTES_MAX {
-        let problem =
-            format!("must be at most {} bytes, not {}", limits::HOST_BYTES_MAX, tcp.host.len());
-        faults.push(Fault::new(field, problem));
-    } else if tcp.host.chars().any(|c| c.is_control() || c.is_whitespace() || c == '/') {
-        faults.push(Fault::new(field, "must be a host name or an address"));
+/// What can be said of it without reading XML.
+fn check_libvirt(libvirt: &LibvirtSpec, faults: &mut Vec<Fault>) {
+    let domain = &libvirt.domain;
+    if domain.is_empty()
+        || domain.len() > limits::DOMAIN_BYTES_MAX
+        || domain.chars().any(char::is_control)
+    {
+        let most = limits::DOMAIN_BYTES_MAX;
+        faults.push(Fault::new("spec.libvirt.domain", format!("must be 1 to {most} bytes")));
     }
-    if tcp.port == 0 && tcp.mode == Endpoint::Connect {
-        faults.push(Fault::new("spec.tcp.port", "must be 1 to 65535 to connect to"));
+    if libvirt.guest.len() > limits::GUEST_XML_BYTES_MAX {
+        let most = limits::GUEST_XML_BYTES_MAX;
+        faults.push(Fault::new("spec.libvirt.guest", format!("must be at most {most} bytes")));
     }
-}
-
-fn check_unix(unix: &UnixSpec, faults: &mut Vec<Fault>) {
-    let field = "spec.unix.path";
-    let bytes = unix.path.as_os_str().as_encoded_bytes();
-    if bytes.is_empty() {
-        faults.push(Fault::new(field, "must not be empty"));
-    } else if !unix.path.is_absolute() {
-        faults.push(Fault::new(field, "must be absolute"));
-    } else if bytes.len() > limits::UNIX_PATH_BYTES_MAX {
-        let problem =
-            format!("must be at most {} bytes, not {}", limits::UNIX_PATH_BYTES_MAX, bytes.len());
-        faults.push(Fault::new(field, problem));
-    } else if bytes.contains(&0) {
-        faults.push(Fault::new(field, "must not contain NUL"));
-    } else if unix.path.components().any(|c| c == std::path::Component::ParentDir) {
-        faults.push(Fault::new(field, "must not contain '..'"));
-    } else if unix.path.file_name().is_none() || bytes.ends_with(b"/") {
-        faults.push(Fault::new(field, "must name a file"));
+    if libvirt.os_type.len() > limits::LABEL_VALUE_BYTES_MAX {
+        faults.push(Fault::new("spec.libvirt.os_type", "must be the text of <os><type>"));
     }
 }
 
@@ -145,7 +133,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::device::{InputSpec, JournalSpec, RunState};
+    use crate::device::{
+        Endpoint, HostInterface, InputSpec, JournalSpec, Protocol, RunState, TcpSpec, UdpSpec,
+        UnixSpec,
+    };
 
     fn spec(host_interface: HostInterface) -> DeviceSpec {
         DeviceSpec {
@@ -155,6 +146,8 @@ mod tests {
             journal: JournalSpec::default(),
             input: InputSpec::default(),
             reconnect: ReconnectSpec::default(),
+            log: None,
+            libvirt: None,
         }
     }
 
@@ -164,11 +157,8 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once_by_its_field() {
-        let mut wrong = spec(HostInterface::Tcp(TcpSpec {
-            mode: Endpoint::Connect,
-            host: String::new(),
-            port: 0,
-        }));
+        let mut wrong =
+            spec(HostInterface::Tcp(TcpSpec { max_peers: Some(17), ..TcpSpec::default() }));
         wrong.description = "x".repeat(1025);
         wrong.journal.retention_bytes = Some(1);
         wrong.reconnect.min_delay = Some(Duration::from_secs(60));
@@ -182,6 +172,7 @@ mod tests {
                 "spec.description",
                 "spec.tcp.host",
                 "spec.tcp.port",
+                "spec.tcp.max_peers",
                 "spec.journal.retention_bytes",
                 "spec.reconnect.max_delay",
             ]
@@ -192,11 +183,34 @@ mod tests {
     fn paths_must_be_absolute_short_and_straight() {
         let long = format!("/{}", "x".repeat(107));
         for bad in ["", "relative", "/tmp/../etc/x", "/tmp/a\0b", "/", "/tmp/", long.as_str()] {
-            let unix = UnixSpec { mode: Endpoint::Bind, path: bad.into() };
+            let unix = UnixSpec { mode: Endpoint::Bind, path: bad.into(), ..UnixSpec::default() };
             let faults = fields(&spec(HostInterface::Unix(unix)), &Labels::new());
             assert_eq!(faults, ["spec.unix.path"], "{bad:?}");
         }
-        let unix = UnixSpec { mode: Endpoint::Bind, path: "/tmp/a.sock".into() };
+        let unix = UnixSpec {
+            mode: Endpoint::Bind,
+            path: "/tmp/a.sock".into(),
+            socket_mode: Some(0o660),
+            group: None,
+        };
         assert!(fields(&spec(HostInterface::Unix(unix)), &Labels::new()).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        let tcp = |tcp| fields(&spec(HostInterface::Tcp(tcp)), &Labels::new());
+        let base = TcpSpec { host: "h".into(), port: 1, ..TcpSpec::default() };
+        let tls_server = TcpSpec {
+            mode: Endpoint::Bind,
+            protocol: Protocol::Tls,
+            server_name: Some("x".into()),
+            ..base.clone()
+        };
+        assert_eq!(tcp(tls_server), ["spec.tcp.server_name", "spec.tcp.credentials"]);
+        let raw = TcpSpec { credentials: Some("c".into()), ..base.clone() };
+        assert_eq!(tcp(raw), ["spec.tcp.credentials"]);
+        assert!(tcp(TcpSpec { protocol: Protocol::Telnets, ..base }).is_empty());
+        let udp = HostInterface::Udp(UdpSpec::default());
+        assert_eq!(fields(&spec(udp), &Labels::new()), ["spec.udp"]);
     }
 }
