@@ -9,6 +9,9 @@
 //! `device::HostInterface`.
 
 mod allow;
+mod beneath;
+mod folder;
+mod host_device;
 mod pty;
 mod tcp;
 mod unix;
@@ -29,7 +32,11 @@ use tokio::{
     sync::Semaphore,
 };
 
-pub use self::allow::{Allow, Denied};
+pub use self::{
+    allow::{Allow, Denied, Network, SocketFile},
+    beneath::{Kind, OpenError},
+    folder::{Folder, Identity, Removal},
+};
 use crate::device::{Endpoint, HostInterface, Uid};
 
 /// A future that a backend returns.
@@ -108,6 +115,9 @@ pub enum Error {
     /// The operator's allow-list does not cover it.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something on this host could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The host name could not be looked up.
     #[error("cannot look up host {host}")]
     Resolve {
