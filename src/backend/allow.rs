@@ -192,12 +192,12 @@ impl Allow {
             let found = find(root, relative, OFlags::empty())?;
             Found::new(found).map(Ok).map_err(Miss::Failed)
         })?;
-        match found.kind() {
-            Kind::Socket => Ok(SocketFile(found)),
-            kind => {
-                Err(OpenError::Kind { path: path.to_owned(), found: kind, wanted: Kind::Socket })
-            }
+        let kind = found.kind();
+        if kind != Kind::Socket {
+            let path = path.to_owned();
+            return Err(OpenError::Kind { path, found: kind, wanted: Kind::Socket });
         }
+        Ok(SocketFile(found))
     }
 
     /// The folder for domain logs, to open the log `name` in. Blocks.
@@ -257,3 +257,6 @@ impl SocketFile {
         self.0.pinned()
     }
 }
+
+#[cfg(test)]
+mod tests;

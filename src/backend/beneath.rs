@@ -155,6 +155,8 @@ impl Found {
 
     /// Opens this very file.
     pub(super) fn reopen(&self, flags: OFlags) -> io::Result<OwnedFd> {
+        // The pinned path is a link itself; what it leads to is no link.
+        let flags = flags.difference(OFlags::NOFOLLOW);
         Ok(open(self.pinned(), flags | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?)
     }
 

@@ -170,28 +170,29 @@ impl Folder {
     /// before the socket is made to listen. Does not wait (`O_NONBLOCK`).
     pub fn bind_unix(&self) -> io::Result<OwnedFd> {
         let socket = unix_socket()?;
-        bind(&socket, &self.address()?)?;
+        // The folder's own path does not count; the name may have about 85
+        // bytes (unix(7): 108 in all).
+        let path = pinned(&self.fd).join(&self.name);
+        let address = SocketAddrUnix::new(path.as_os_str().as_bytes()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidFilename, "the socket's name is too long")
+        })?;
+        bind(&socket, &address)?;
         Ok(socket)
     }
 
     /// Whether somebody listens on the socket file that is there.
     pub fn is_listening(&self) -> io::Result<bool> {
-        let socket = unix_socket()?;
-        match connect(&socket, &self.address()?) {
-            Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        let found = self.look()?;
+        if found.kind() != Kind::Socket {
+            return Ok(false);
+        }
+        let address = SocketAddrUnix::new(found.pinned().as_os_str().as_bytes())?;
+        match connect(unix_socket()?, &address) {
+            Err(Errno::CONNREFUSED) => Ok(false),
             // Its queue is full (EAGAIN), it speaks something else, or it is
             // not for us: in each case it is in use.
             _ => Ok(true),
         }
-    }
-
-    /// The name as a socket address. The folder does not count, the name may
-    /// have about 85 bytes (unix(7): 108 in all).
-    fn address(&self) -> io::Result<SocketAddrUnix> {
-        let path = pinned(&self.fd).join(&self.name);
-        SocketAddrUnix::new(path.as_os_str().as_bytes()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidFilename, "the socket's name is too long")
-        })
     }
 
     /// Makes a symbolic link; fails if something is there.

@@ -244,3 +244,32 @@ fn noted(identity: &Identity) -> String {
 fn is_noted(identity: &Identity, note: &Path) -> bool {
     fs::read_to_string(note).is_ok_and(|note| note == noted(identity))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_removal_of_the_old_socket_never_meets_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = Arc::new(Allow { folders: vec![dir.path().to_owned()], ..Allow::default() });
+        let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
+        for _ in 0..500 {
+            // The one before is still being removed.
+            let mut server = Server::new(path.clone(), note.clone(), allow.clone());
+            server.listen().await.unwrap();
+            UnixStream::connect(&path).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_the_socket_is_removed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = Allow { folders: vec![dir.path().to_owned()], ..Allow::default() };
+        let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
+        let made = make(&allow, &path, note.clone()).unwrap();
+        assert!(path.exists() && note.exists());
+        drop(made);
+        assert!(!path.exists() && !note.exists());
+    }
+}

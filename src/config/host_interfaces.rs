@@ -96,9 +96,15 @@ fn path_fault(path: &Path, state_dir: &Path, open: &[&str]) -> Option<String> {
     } else if path.parent().is_none() {
         Some("must not be '/', which is everything".to_owned())
     } else {
-        let within = path.strip_prefix(state_dir).ok()?;
-        let fine = open.iter().any(|folder| within.starts_with(folder));
-        (!fine).then(|| format!("must not be in state_dir, except in its {}", open.join(" or ")))
+        // By name, and by where it leads.
+        let within = |path: &Path, state_dir: &Path| {
+            let inner = path.strip_prefix(state_dir).ok()?;
+            Some(!open.iter().any(|folder| inner.starts_with(folder)))
+        };
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let wrong = within(path, state_dir).or_else(|| within(&real(path), &real(state_dir)));
+        (wrong == Some(true))
+            .then(|| format!("must not be in state_dir, except in its {}", open.join(" or ")))
     }
 }
 
@@ -132,7 +138,11 @@ fn network(value: &Value) -> Result<Network, Vec<String>> {
                 _ => Err(faults),
             }
         }
-        _ => Err(vec![format!(": {shape}")]),
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_) => Err(vec![format!(": {shape}")]),
     }
 }
 
@@ -165,5 +175,128 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     match (port(first), port(last)) {
         (Some(first), Some(last)) if first <= last => Ok(first..=last),
         _ => Err(PORTS.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<Allow, Vec<String>> {
+        let section: Section = toml::from_str(text).unwrap();
+        let mut problems = Vec::new();
+        let allow = section.check(Path::new("/var/lib/lineman"), vec![], &mut problems);
+        if problems.is_empty() { Ok(allow) } else { Err(problems) }
+    }
+
+    #[test]
+    fn nothing_is_allowed_by_saying_nothing() {
+        assert_eq!(check("").unwrap(), Allow::default());
+    }
+
+    #[test]
+    fn everything_that_can_be_said() {
+        let allow = check(
+            r#"
+            networks = ["10.20.0.0/16", {net = "192.0.2.0/24", ports = "1024-65535"},
+                        {net = "::1/128", ports = "23"}, {net = "fd00::/8"}]
+            folders = ["/run/lineman", "/var/lib/lineman/sockets", "/var/lib"]
+            devices = ["/dev/serial/by-id", "/dev/ttyUSB0"]
+            domain_logs = "/var/log/lineman/domains"
+            "#,
+        )
+        .unwrap();
+        let ports: Vec<_> = allow.networks.iter().map(|network| network.ports.clone()).collect();
+        assert_eq!(ports, [0..=65535, 1024..=65535, 23..=23, 0..=65535]);
+        assert_eq!((allow.folders.len(), allow.devices.len()), (3, 2));
+        assert_eq!(allow.domain_logs(), Ok(Path::new("/var/log/lineman/domains")));
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_with_their_place() {
+        let problems = check(
+            r#"
+            networks = ["10.20.0.1/16", "ten", 7, {net = "::1/128", ports = "9-1", port = "1"},
+                        {ports = "65536"}, "::ffff:10.0.0.0/104", {net = "10.0.0.0/8", ports = 23}]
+            folders = ["run", "/run/../etc", "/", "/var/lib/lineman/journal", "/var/lib/lineman"]
+            devices = ["ttyUSB0", "/dev/../etc"]
+            domain_logs = "/var/lib/lineman/dev"
+            "#,
+        )
+        .unwrap_err();
+        let told = problems.join("\n");
+        for fault in [
+            "networks[0]: \"10.20.0.1/16\" has an address beyond its bits: did you mean 10.20.0.0/16?",
+            "networks[1]: \"ten\" is not a network",
+            "networks[2]: must be a network such as",
+            "networks[3]: unknown key \"port\"",
+            "networks[3].ports: must be a port or a range",
+            "networks[4].net: must be a network",
+            "networks[4].ports: must be a port",
+            "networks[5]: \"::ffff:10.0.0.0/104\" is IPv4 in disguise",
+            "networks[6].ports: must be a port",
+            "folders[0]: must be absolute",
+            "folders[1]: must not contain '..'",
+            "folders[2]: must not be '/'",
+            "folders[3]: must not be in state_dir, except in its files or sockets",
+            "folders[4]: must not be in state_dir",
+            "devices[0]: must be absolute",
+            "devices[1]: must not contain '..'",
+            "domain_logs: must not be in state_dir, except in its domains",
+        ] {
+            assert!(told.contains(&format!("host_interfaces.{fault}")), "{fault} in\n{told}");
+        }
+        assert_eq!(problems.len(), 17, "{told}");
+    }
+
+    #[test]
+    fn a_link_into_the_state_folder_is_in_the_state_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, link) = (dir.path().join("state"), dir.path().join("link"));
+        std::fs::create_dir_all(state.join("journal")).unwrap();
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        assert!(path_fault(&link.join("journal"), &state, &["files"]).is_some());
+        assert!(path_fault(&state.join("journal"), &link, &["files"]).is_some());
+        assert!(path_fault(&link.join("files"), &state, &["files"]).is_none());
+    }
+
+    #[test]
+    fn development_mode_covers_no_file_of_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let allow = development(&state);
+        for own in
+            ["devices.redb", "dev/ca.key", "journal/a@0/x.log", "notes/1", "new", "domains/x"]
+        {
+            assert!(allow.path_as_written(&state.join(own)).is_err(), "{own}");
+        }
+        for open in ["sockets/a", "files/a/b", "../x"] {
+            let path = state.join(open);
+            let path = if open.starts_with("..") { dir.path().join("x") } else { path };
+            assert!(allow.path_as_written(&path).is_ok(), "{open}");
+        }
+        assert!(allow.address("[::1]:1".parse().unwrap()).is_ok());
+        assert!(allow.address("0.0.0.0:1".parse().unwrap()).is_err());
+        assert!(allow.device_as_written(Path::new("/dev/ttyS0")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ports_are_read_as_written(a: u16, b: u16) {
+            let (first, last) = (a.min(b), a.max(b));
+            prop_assert_eq!(parse_ports(&format!("{first}-{last}")), Ok(first..=last));
+            prop_assert_eq!(parse_ports(&first.to_string()), Ok(first..=first));
+            if first < last {
+                let backwards = format!("{last}-{first}");
+                prop_assert!(parse_ports(&backwards).is_err());
+            }
+        }
+
+        #[test]
+        fn what_is_no_port_is_refused(text in "[^0-9]*|[0-9]{6,}|[0-9]{1,3}[ +-]+|-[0-9]*") {
+            prop_assert!(parse_ports(&text).is_err());
+        }
     }
 }
