@@ -49,8 +49,10 @@ A configuration file:
   user = \"ops\"
   file = \"/etc/lineman/ops.token\"   # at least 32 characters
   [host_interfaces]                 # what devices may name; default nothing
-  networks = [\"10.20.0.0/16\"]
-  folders = [\"/run/lineman\"]
+  networks = [\"10.20.0.0/16\", {net = \"192.0.2.0/24\", ports = \"1024-65535\"}]
+  folders = [\"/run/lineman\"]        # sockets, pipes, files, links to ptys below
+  devices = [\"/dev/serial/by-id\", \"/dev/ttyUSB0\"]
+  domain_logs = \"/var/log/lineman/domains\"
   [limits]
   connections = 10000               # the default";
 

@@ -103,8 +103,13 @@ impl Server {
             let (state_dir, allow) = (config.state_dir.clone(), config.allow.clone());
             move || {
                 make_private_dir(&state_dir)?;
-                let sockets_dir = state_dir.join("sockets");
-                make_private_dir(&sockets_dir)?;
+                // For what devices make on this host.
+                for folder in ["files", "sockets"] {
+                    make_private_dir(&state_dir.join(folder))?;
+                }
+                if let Ok(folder) = allow.domain_logs() {
+                    make_private_dir(folder)?;
+                }
                 let store = Redb::open(&state_dir.join("devices.redb"))?;
                 let journal =
                     journal::Config { dir: state_dir.join("journal"), framer: api::output_header };

@@ -199,7 +199,12 @@ fn of_control(error: &ControlError, id: &DeviceId) -> Status {
 }
 
 fn not_allowed(denied: &backend::Denied) -> Status {
-    status(Code::PermissionDenied, "NOT_ALLOWED_HERE", &denied.to_string(), &[])
+    status(
+        Code::PermissionDenied,
+        "NOT_ALLOWED_HERE",
+        &denied.to_string(),
+        &[("rule", denied.rule())],
+    )
 }
 
 fn shutting_down() -> Status {

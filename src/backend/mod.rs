@@ -9,6 +9,9 @@
 //! `device::HostInterface`.
 
 mod allow;
+mod beneath;
+mod folder;
+mod host_device;
 mod link;
 mod null;
 mod pty;
@@ -29,7 +32,9 @@ use std::{
 use tokio::sync::Semaphore;
 
 pub use self::{
-    allow::{Allow, Denied},
+    allow::{Allow, Denied, Network, SocketFile},
+    beneath::{Kind, OpenError},
+    folder::{Folder, Identity, Removal},
     link::{Control, ControlError, Link, Read},
 };
 use crate::device::{Endpoint, HostInterface, Uid};
@@ -91,6 +96,9 @@ pub enum Error {
     /// The operator's allow-list does not cover it.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Something on this host could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The host name could not be looked up.
     #[error("cannot look up host {host}")]
     Resolve {

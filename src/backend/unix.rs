@@ -8,23 +8,30 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::net::UnixListener as StdListener,
     path::{Path, PathBuf},
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use rustix::fs::{Gid, Mode};
 use tokio::{
     net::{UnixListener, UnixStream},
+    runtime::Handle,
     task::spawn_blocking,
     time::timeout,
 };
 
-use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role, remove_if_there, stream::Stream};
+use super::{
+    Allow, Backend, BoxFuture, Error, Folder, Identity, Kind, Link, OpenError, Place, Removal,
+    Role, remove_if_there, stream::Stream,
+};
 use crate::{device::Peer, limits};
 
 /// Only the server's own user may connect unless the operator changes it.
 const SOCKET_MODE: u32 = 0o600;
+/// Far sides that wait in the kernel while we turn others away.
+const BACKLOG: i32 = 16;
 
 /// Connects to a far side.
 #[derive(Debug)]
@@ -41,9 +48,13 @@ impl Client {
     async fn connect(&self) -> Result<Box<dyn Link>, Error> {
         let (allow, path) = (self.allow.clone(), self.path.clone());
         let failed = |source| Error::Connect { address: self.path.display().to_string(), source };
-        let real = spawn_blocking(move || allow.resolve(&path)).await;
-        let real = real.map_err(|error| failed(io::Error::other(error)))??.map_err(failed)?;
-        let connecting = timeout(limits::OPEN_TIMEOUT, UnixStream::connect(&real)).await;
+        let found = spawn_blocking(move || allow.open_socket(&path)).await;
+        let found = match found.map_err(|error| failed(io::Error::other(error)))? {
+            // Not there yet is what every far side is at first.
+            Err(OpenError::Io { source, .. }) => return Err(failed(source)),
+            result => result?,
+        };
+        let connecting = timeout(limits::OPEN_TIMEOUT, UnixStream::connect(found.address())).await;
         let stream =
             connecting.map_err(|_| Error::TimedOut(limits::OPEN_TIMEOUT))?.map_err(failed)?;
         let peer = Peer::new(self.path.display().to_string());
@@ -77,8 +88,8 @@ pub(super) struct Server {
 #[derive(Debug)]
 struct Socket {
     listener: UnixListener,
-    path: PathBuf,
-    note: PathBuf,
+    /// Behind the listener: it must be closed before the file goes.
+    _file: SocketFile,
 }
 
 impl Server {
@@ -89,15 +100,11 @@ impl Server {
     async fn listen(&mut self) -> Result<Place, Error> {
         if self.socket.is_none() {
             let (allow, path, note) = (self.allow.clone(), self.path.clone(), self.note.clone());
-            let made = spawn_blocking(move || make(&allow, &path, &note)).await;
-            let failed = |error| Error::Bind {
-                address: self.path.display().to_string(),
-                source: io::Error::other(error),
-            };
-            let (listener, path) = made.map_err(failed)??;
+            let made = spawn_blocking(move || make(&allow, &path, note)).await;
             let failed = |source| Error::Bind { address: self.path.display().to_string(), source };
+            let (listener, file) = made.map_err(|error| failed(io::Error::other(error)))??;
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            self.socket = Some(Socket { listener, path, note: self.note.clone() });
+            self.socket = Some(Socket { listener, _file: file });
         }
         Ok(Place { listen_address: Some(self.path.display().to_string()), pty_path: None })
     }
@@ -150,56 +157,130 @@ fn credentials(stream: &UnixStream) -> Option<String> {
     })
 }
 
-impl Drop for Socket {
+/// A socket file that is ours, and its note. Both are removed when this is
+/// dropped, on a thread that may wait for the disk.
+#[derive(Debug)]
+struct SocketFile(Option<Ours>);
+
+#[derive(Debug)]
+struct Ours {
+    folder: Folder,
+    identity: Identity,
+    note: PathBuf,
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Only while it is still the one we made.
-        if is_noted(&self.path, &self.note) && fs::remove_file(&self.path).is_ok() {
-            remove_if_there(&self.note).ok();
+        let ours = self.0.take();
+        match Handle::try_current() {
+            // A runtime that ends drops what it did not get to run: `ours` then
+            // removes the file all the same.
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(ours))),
+            Err(_) => drop(ours),
+        }
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        match self.folder.unlink_if(&self.identity) {
+            // Only while the note is of this file: the device may have made its
+            // next one already.
+            Ok(Removal::Removed | Removal::Missing) if is_noted(&self.identity, &self.note) => {
+                remove_if_there(&self.note).ok();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let path = self.folder.path().display();
+                tracing::warn!(%path, %error, "socket file not removed");
+            }
         }
     }
 }
 
 /// Makes the socket, in place of our own left-over if there is one. Blocks.
-fn make(
-    allow: &Allow,
-    path: &Path,
-    note: &Path,
-) -> Result<(std::os::unix::net::UnixListener, PathBuf), Error> {
+fn make(allow: &Allow, path: &Path, note: PathBuf) -> Result<(StdListener, SocketFile), Error> {
     let failed = |source| Error::Bind { address: path.display().to_string(), source };
-    let real = allow.resolve_parent(path)?.map_err(failed)?;
-    let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
-    let listener = match std::os::unix::net::UnixListener::bind(&real) {
-        Err(error) if taken(&error) => {
-            if !is_noted(&real, note) || std::os::unix::net::UnixStream::connect(&real).is_ok() {
-                return Err(Error::PathExists { path: path.to_owned() });
-            }
-            fs::remove_file(&real).map_err(failed)?;
-            std::os::unix::net::UnixListener::bind(&real).map_err(failed)?
+    let folder = allow.open_folder(path)?;
+    let socket = match folder.bind_unix() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_left_over(&folder, &note)?;
+            folder.bind_unix().map_err(failed)?
         }
         result => result.map_err(failed)?,
     };
-    fs::set_permissions(&real, fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let identity = identity(&real).map_err(failed)?;
-    if let Some(folder) = note.parent() {
+    // From here on a failure removes what was made.
+    let identity = folder.identity().map_err(failed)?;
+    let mut ours = Ours { folder, identity, note };
+    ours.identity = permit(&ours.folder, SOCKET_MODE, None)?;
+    if let Some(folder) = ours.note.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    fs::write(note, identity).map_err(failed)?;
-    Ok((listener, real))
+    fs::write(&ours.note, noted(&ours.identity)).map_err(failed)?;
+    // Only now can anybody connect.
+    rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
+    Ok((StdListener::from(socket), SocketFile(Some(ours))))
 }
 
-/// What tells one socket file from another at the same path.
-fn identity(path: &Path) -> io::Result<String> {
-    let file = fs::symlink_metadata(path)?;
-    if !file.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a socket"));
+/// Who may connect: mode bits, and the group that they are for if it is not the
+/// server's own.
+fn permit(folder: &Folder, mode: u32, group: Option<Gid>) -> Result<Identity, OpenError> {
+    folder.set_access(Kind::Socket, Mode::from_raw_mode(mode), group)
+}
+
+/// Removes the socket that a killed server left behind, and nothing else.
+fn remove_left_over(folder: &Folder, note: &Path) -> Result<(), Error> {
+    let path = || folder.path().to_owned();
+    let failed = |source| Error::Bind { address: path().display().to_string(), source };
+    let found = match folder.identity() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result.map_err(failed)?,
+    };
+    let left_over = found.kind() == Kind::Socket
+        && is_noted(&found, note)
+        && !folder.is_listening().map_err(failed)?;
+    if !left_over {
+        return Err(Error::PathExists { path: path() });
     }
-    Ok(format!("{} {} {}.{:09}\n", file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
+    match folder.unlink_if(&found).map_err(failed)? {
+        Removal::Removed | Removal::Missing => Ok(()),
+        Removal::Other => Err(Error::PathExists { path: path() }),
+    }
 }
 
-fn is_noted(path: &Path, note: &Path) -> bool {
-    match (identity(path), fs::read_to_string(note)) {
-        (Ok(identity), Ok(noted)) => identity == noted,
-        _ => false,
+fn noted(identity: &Identity) -> String {
+    format!("{identity}\n")
+}
+
+fn is_noted(identity: &Identity, note: &Path) -> bool {
+    fs::read_to_string(note).is_ok_and(|note| note == noted(identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_removal_of_the_old_socket_never_meets_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = Arc::new(Allow { folders: vec![dir.path().to_owned()], ..Allow::default() });
+        let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
+        for _ in 0..500 {
+            // The one before is still being removed.
+            let mut server = Server::new(path.clone(), note.clone(), allow.clone());
+            server.listen().await.unwrap();
+            UnixStream::connect(&path).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_the_socket_is_removed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = Allow { folders: vec![dir.path().to_owned()], ..Allow::default() };
+        let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
+        let made = make(&allow, &path, note.clone()).unwrap();
+        assert!(path.exists() && note.exists());
+        drop(made);
+        assert!(!path.exists() && !note.exists());
     }
 }

@@ -16,8 +16,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 
-use super::{Config, ConfigError, administrator};
-use crate::{auth::Token, backend::Allow, net::Caps};
+use super::{Config, ConfigError, administrator, host_interfaces};
+use crate::{auth::Token, net::Caps};
 
 /// Who the token stands for.
 const USER: &str = "admin";
@@ -75,7 +75,7 @@ pub fn prepare(
     };
     let config = Config {
         listen,
-        allow: loopback_and_own_folders(&state_dir),
+        allow: host_interfaces::development(&state_dir),
         state_dir,
         certificate,
         key,
@@ -83,15 +83,6 @@ pub fn prepare(
         caps: Caps::default(),
     };
     Ok((config, Dev { ca_file, token_file }))
-}
-
-/// What devices may name in development mode.
-fn loopback_and_own_folders(state_dir: &Path) -> Allow {
-    let loopback = ["127.0.0.0/8", "::1/128"];
-    Allow {
-        networks: loopback.iter().filter_map(|network| network.parse().ok()).collect(),
-        folders: vec![state_dir.join("sockets"), std::env::temp_dir()],
-    }
 }
 
 fn default_state_dir() -> Option<PathBuf> {

@@ -14,8 +14,10 @@
 //! file = "/etc/lineman/ops.token"
 //!
 //! [host_interfaces]
-//! networks = ["10.20.0.0/16"]
+//! networks = ["10.20.0.0/16", {net = "192.0.2.0/24", ports = "1024-65535"}]
 //! folders = ["/run/lineman"]
+//! devices = ["/dev/serial/by-id", "/dev/ttyUSB0"]
+//! domain_logs = "/var/log/lineman/domains"
 //!
 //! [limits]
 //! connections = 10000
@@ -27,13 +29,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::Config;
+use super::{Config, host_interfaces};
 use crate::{
     auth::{Token, TokenError, Tokens},
-    backend::Allow,
     net::Caps,
 };
 
@@ -102,7 +102,7 @@ struct File {
     #[serde(default)]
     tokens: Vec<TokenSection>,
     #[serde(default)]
-    host_interfaces: HostInterfaces,
+    host_interfaces: host_interfaces::Section,
     #[serde(default)]
     limits: Limits,
 }
@@ -119,15 +119,6 @@ struct TlsSection {
 struct TokenSection {
     user: String,
     file: PathBuf,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostInterfaces {
-    #[serde(default)]
-    networks: Vec<IpNet>,
-    #[serde(default)]
-    folders: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,11 +147,15 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
             Err(problem) => problems.push(format!("tokens[{at}].file: {problem}")),
         }
     }
-    for (at, folder) in file.host_interfaces.folders.iter().enumerate() {
-        if !folder.is_absolute() {
-            problems.push(format!("host_interfaces.folders[{at}]: must be absolute"));
-        }
-    }
+    let allow = {
+        // Absolute, however they are written: they are compared with what
+        // devices name.
+        let own = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let mut reserved = vec![own(&file.state_dir), own(path)];
+        reserved.extend([own(&file.tls.certificate), own(&file.tls.key)]);
+        reserved.extend(file.tokens.iter().map(|token| own(&token.file)));
+        file.host_interfaces.check(&own(&file.state_dir), reserved, &mut problems)
+    };
     let mut caps = Caps::default();
     if let Some(connections) = file.limits.connections {
         if (1..=1_000_000).contains(&connections) {
@@ -178,10 +173,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         certificate: file.tls.certificate,
         key: file.tls.key,
         tokens,
-        allow: Allow {
-            networks: file.host_interfaces.networks,
-            folders: file.host_interfaces.folders,
-        },
+        allow,
         caps,
     })
 }

@@ -2,6 +2,7 @@
 
 mod dev;
 mod file;
+mod host_interfaces;
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod allow_lists;
 mod attach_and_replay;
 mod bad_input;
 mod boot;
