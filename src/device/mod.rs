@@ -3,6 +3,7 @@
 //! code, so that the store, the line and the API can change apart from each
 //! other.
 
+mod serial;
 mod spec;
 mod status;
 mod validate;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    serial::{DataBits, FlowControl, LineSettings, ModemLines, Parity, StopBits},
     spec::{
         DeviceSpec, Endpoint, HostInterface, InputSpec, JournalSpec, ReconnectSpec, RunState,
         Sharing, TcpSpec, UnixSpec,
