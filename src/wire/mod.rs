@@ -3,7 +3,8 @@
 //! fuzzed byte by byte, and the same code serves a line that connects and one
 //! that listens.
 //!
-//! - [`telnet`]: RFC 854 with the options a console needs.
+//! - [`telnet`]: RFC 854 with the options a console needs;
+//! - [`rfc2217`]: the serial port at the other end of a telnet connection.
 //!
 //! What all of them promise: a peer can send what it likes, in whatever pieces,
 //! and never makes us panic, loop or hold more than the bounds in
@@ -11,6 +12,7 @@
 //! is carried over to the next.
 
 mod payload;
+pub mod rfc2217;
 pub mod telnet;
 
 pub use self::payload::Payload;
