@@ -107,6 +107,13 @@ pub const SUBNEGOTIATION_BYTES_MAX: usize = 128;
 /// A subnegotiation that has not ended after this many bytes was none, and what
 /// follows is data again: a lost end must not swallow a console.
 pub const SUBNEGOTIATION_SKIP_MAX: usize = 4 << 10;
+/// Longest message that netconsole's fragments are joined to: what the kernel
+/// formats at most (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
+pub const NETCONSOLE_RECORD_BYTES_MAX: usize = 8 << 10;
+/// Sequence numbers that may be missing at once. More is another kernel or a
+/// forged datagram, and says nothing of a loss.
+pub const NETCONSOLE_MISSING_MAX: u64 = 1 << 20;
+
 // === attachments ===
 
 /// Attachments of one device.

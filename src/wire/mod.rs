@@ -4,13 +4,15 @@
 //! that listens.
 //!
 //! - [`telnet`]: RFC 854 with the options a console needs;
-//! - [`rfc2217`]: the serial port at the other end of a telnet connection.
+//! - [`rfc2217`]: the serial port at the other end of a telnet connection;
+//! - [`netconsole`]: the kernel's messages in datagrams.
 //!
-//! What all of them promise: a peer can send what it likes, in whatever pieces,
+//! What all three promise: a peer can send what it likes, in whatever pieces,
 //! and never makes us panic, loop or hold more than the bounds in
 //! `crate::limits`. One value belongs to one connection (or one sender): nothing
 //! is carried over to the next.
 
+pub mod netconsole;
 mod payload;
 pub mod rfc2217;
 pub mod telnet;
