@@ -115,6 +115,24 @@ pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 /// See [`RECONNECT_DELAY_MIN`].
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
+// === protocols on the wire ===
+
+/// Telnet answers that wait until the peer reads: all that an honest opening
+/// makes is below 200 bytes. Answers past it are dropped and counted.
+pub const TELNET_OUTGOING_BYTES_MAX: usize = 4 << 10;
+/// Longest telnet subnegotiation that is kept. RFC 1091 allows 40 characters,
+/// RFC 1073 has 4 bytes; only a signature of RFC 2217 is free text.
+pub const SUBNEGOTIATION_BYTES_MAX: usize = 128;
+/// A subnegotiation that has not ended after this many bytes was none, and what
+/// follows is data again: a lost end must not swallow a console.
+pub const SUBNEGOTIATION_SKIP_MAX: usize = 4 << 10;
+/// Longest message that netconsole's fragments are joined to: what the kernel
+/// formats at most (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
+pub const NETCONSOLE_RECORD_BYTES_MAX: usize = 8 << 10;
+/// Sequence numbers that may be missing at once. More is another kernel or a
+/// forged datagram, and says nothing of a loss.
+pub const NETCONSOLE_MISSING_MAX: u64 = 1 << 20;
+
 // === attachments ===
 
 /// Attachments of one device.

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pb", &[]),
     ("device", &[]),
     ("auth", &[]),
+    ("wire", &["device"]),
     ("backend", &["device"]),
     ("journal", &["device"]),
     ("store", &["device"]),
