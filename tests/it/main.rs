@@ -24,6 +24,7 @@ mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;
 mod paused_reader;
+mod peers_work;
 mod reconnect;
 mod slow_attacher;
 mod text_and_scripts;
