@@ -90,10 +90,10 @@ async fn u_boot_connects_its_console_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u_boot_speaks_telnet_with_both_telnet_programs() {
+async fn u_boot_speaks_telnet() {
     let dir = dir();
-    let Some(mut plain) = UBoot::boot_on(Console::TelnetServer) else { return };
-    let port = plain.port().await;
+    let Some(mut uboot) = UBoot::boot_on(Console::TelnetServer) else { return };
+    let port = uboot.port().await;
     let Some(mut telnet) = Telnet::connect(TelnetClient::Inetutils, port, dir.path()).await else {
         return;
     };
@@ -103,16 +103,6 @@ async fn u_boot_speaks_telnet_with_both_telnet_programs() {
     telnet.command("quit").await;
     assert_eq!(telnet.terminal.ended().await, 0);
     assert!(telnet.terminal.is_as_found());
-
-    let certificates = Certificates::make(dir.path());
-    let mut uboot = UBoot::boot_on(Console::TelnetTlsServer(&certificates)).unwrap();
-    let client = TelnetClient::Tls(&certificates);
-    let Some(mut telnet) = Telnet::connect(client, uboot.port().await, dir.path()).await else {
-        return;
-    };
-    telnet.terminal.shows("Hit any key").await;
-    telnet.terminal.types("\r");
-    telnet.terminal.shows("=> ").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,14 +124,28 @@ async fn u_boot_speaks_tls_as_server_and_as_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_telnet_program_sends_breaks_to_what_speaks_telnet() {
+async fn telnet_programs_send_keys_and_breaks() {
     let dir = dir();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let Some(mut telnet) = Telnet::connect(TelnetClient::Inetutils, port, dir.path()).await else {
+    let Some(telnet) = Telnet::connect(TelnetClient::Inetutils, port, dir.path()).await else {
         return;
     };
     let mut far = FarSide::on(listener.accept().unwrap().0);
+    keys_and_breaks(telnet, &mut far).await;
+
+    let made = Certificates::make(dir.path());
+    let demanded = ClientCertificate::Demanded;
+    let Some((mut relay, port)) = tls_server(&made, Holder::Server, demanded, dir.path()).await
+    else {
+        return;
+    };
+    let client = TelnetClient::Tls(&made);
+    let Some(telnet) = Telnet::connect(client, port, dir.path()).await else { return };
+    keys_and_breaks(telnet, &mut relay.far).await;
+}
+
+async fn keys_and_breaks(mut telnet: Telnet, far: &mut FarSide) {
     // WILL ECHO and WILL SUPPRESS-GO-AHEAD: a key at a time.
     far.says([0xff, 0xfb, 1, 0xff, 0xfb, 3]);
     far.says("login: ");
