@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     Allow, Backend, BoxFuture, Error, Folder, Identity, Kind, Link, OpenError, Place, Removal,
-    Role, remove_if_there, stream::Stream,
+    Role, stream::Stream,
 };
 use crate::{device::Peer, limits};
 
@@ -100,7 +100,7 @@ impl Server {
     async fn listen(&mut self) -> Result<Place, Error> {
         if self.socket.is_none() {
             let (allow, path, note) = (self.allow.clone(), self.path.clone(), self.note.clone());
-            let made = spawn_blocking(move || make(&allow, &path, note)).await;
+            let made = spawn_blocking(move || make(&allow, &path, &note)).await;
             let failed = |source| Error::Bind { address: self.path.display().to_string(), source };
             let (listener, file) = made.map_err(|error| failed(io::Error::other(error)))??;
             let listener = UnixListener::from_std(listener).map_err(failed)?;
@@ -157,8 +157,8 @@ fn credentials(stream: &UnixStream) -> Option<String> {
     })
 }
 
-/// A socket file that is ours, and its note. Both are removed when this is
-/// dropped, on a thread that may wait for the disk.
+/// A socket file that is ours. It is removed when this is dropped, on a thread
+/// that may wait for the disk.
 #[derive(Debug)]
 struct SocketFile(Option<Ours>);
 
@@ -166,7 +166,6 @@ struct SocketFile(Option<Ours>);
 struct Ours {
     folder: Folder,
     identity: Identity,
-    note: PathBuf,
 }
 
 impl Drop for SocketFile {
@@ -183,40 +182,40 @@ impl Drop for SocketFile {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        match self.folder.unlink_if(&self.identity) {
-            // Only while the note is of this file: the device may have made its
-            // next one already.
-            Ok(Removal::Removed | Removal::Missing) if is_noted(&self.identity, &self.note) => {
-                remove_if_there(&self.note).ok();
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let path = self.folder.path().display();
-                tracing::warn!(%path, %error, "socket file not removed");
-            }
+        // The note stays until the next one or the end of the device: it fits
+        // no other file, and the device may be writing its next one just now.
+        if let Err(error) = self.folder.unlink_if(&self.identity) {
+            let path = self.folder.path().display();
+            tracing::warn!(%path, %error, "socket file not removed");
         }
     }
 }
 
 /// Makes the socket, in place of our own left-over if there is one. Blocks.
-fn make(allow: &Allow, path: &Path, note: PathBuf) -> Result<(StdListener, SocketFile), Error> {
+fn make(allow: &Allow, path: &Path, note: &Path) -> Result<(StdListener, SocketFile), Error> {
     let failed = |source| Error::Bind { address: path.display().to_string(), source };
     let folder = allow.open_folder(path)?;
     let socket = match folder.bind_unix() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_left_over(&folder, &note)?;
+            remove_left_over(&folder, note)?;
             folder.bind_unix().map_err(failed)?
         }
         result => result.map_err(failed)?,
     };
     // From here on a failure removes what was made.
     let identity = folder.identity().map_err(failed)?;
-    let mut ours = Ours { folder, identity, note };
-    ours.identity = permit(&ours.folder, SOCKET_MODE, None)?;
-    if let Some(folder) = ours.note.parent() {
+    let mut ours = Ours { folder, identity };
+    let permitted = permit(&ours.folder, SOCKET_MODE, None);
+    match ours.folder.identity() {
+        // Also when only half of it worked.
+        Ok(now) if now.is_same_file(&ours.identity) => ours.identity = now,
+        _ => {}
+    }
+    ours.identity = permitted?;
+    if let Some(folder) = note.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    fs::write(&ours.note, noted(&ours.identity)).map_err(failed)?;
+    fs::write(note, noted(&ours.identity)).map_err(failed)?;
     // Only now can anybody connect.
     rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
     Ok((StdListener::from(socket), SocketFile(Some(ours))))
@@ -278,9 +277,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let allow = Allow { folders: vec![dir.path().to_owned()], ..Allow::default() };
         let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
-        let made = make(&allow, &path, note.clone()).unwrap();
-        assert!(path.exists() && note.exists());
+        let made = make(&allow, &path, &note).unwrap();
+        assert!(path.exists());
         drop(made);
-        assert!(!path.exists() && !note.exists());
+        assert!(!path.exists());
     }
 }
