@@ -24,7 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &["device", "backend", "journal", "line", "fleet", "auth", "pb"]),
     ("net", &["auth"]),
     ("config", &["auth", "backend", "net"]),
-    ("cli", &["pb"]),
+    ("libvirt", &["device"]),
+    ("cli", &["pb", "libvirt"]),
     ("server", &["api", "auth", "backend", "config", "fleet", "journal", "net", "store"]),
     ("serve", &["cli", "config", "server"]),
 ];
