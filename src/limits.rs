@@ -167,7 +167,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// Longest path (Linux: PATH_MAX is 4096 with the final NUL).
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest name of a domain: a file's name with room for suffixes.
-pub const DOMAIN_BYTES_MAX: usize = 200;
+pub const DOMAIN_NAME_BYTES_MAX: usize = 200;
 /// Longest guest's side of a device in libvirt XML.
 pub const GUEST_XML_BYTES_MAX: usize = 4096;
 /// Longest name of a set of credentials.
@@ -245,3 +245,21 @@ pub const PAGE_BYTES_MAX: usize = 2 << 20;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the process is out of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// === libvirt documents ===
+
+/// Largest domain XML that is read: a hundred times a large virtual machine's.
+/// Everything that is kept of it borrows from it.
+pub const DOMAIN_BYTES_MAX: usize = 1 << 20;
+/// Elements within each other: libvirt's own documents have about ten.
+pub const DOMAIN_DEPTH_MAX: usize = 32;
+/// Elements of a document: a large virtual machine has a few hundred.
+pub const DOMAIN_ELEMENTS_MAX: usize = 20_000;
+/// Attributes of an element: libvirt's largest has about twenty.
+pub const DOMAIN_ATTRIBUTES_MAX: usize = 64;
+/// Bytes of a value, references resolved: a path is at most this long (Linux's
+/// `PATH_MAX`).
+pub const DOMAIN_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Character devices of a document, a console that mirrors a serial not counted:
+/// several times what any hypervisor gives a guest.
+pub const DOMAIN_DEVICES_MAX: usize = 256;

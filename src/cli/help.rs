@@ -126,3 +126,27 @@ Examples:
   lineman watch node7 -o json
   lineman watch --filter 'state != CONNECTED'"
 );
+
+page!(
+    libvirt_normalize,
+    "\
+Reads a whole <domain>, its <devices>, or console, serial, parallel and channel
+elements in a row, and prints all character devices as libvirt would store them:
+with their defaults, port numbers and the console that mirrors the first serial,
+and without what libvirt does not keep. No server is asked, and no emulator: what
+a hypervisor's driver would add for a machine is not there. A document that does
+not say what kind of guest it has is taken for a whole machine (hvm). What was
+printed can be read again and stays as it is.
+
+Every fault is told on standard error, in the order in which libvirt would meet
+them, and nothing is printed on standard output:
+  FILE:LINE:COLUMN: CLASS: message
+Documents have at most 1 MiB and 256 character devices. A DOCTYPE is refused, and
+so are entities.
+
+Examples:
+  virsh dumpxml --inactive vm | lineman libvirt normalize -
+  lineman libvirt normalize vm.xml > devices.xml
+  echo \"<console type='tcp'><source host='h' service='1'/></console>\" |
+    lineman libvirt normalize -"
+);

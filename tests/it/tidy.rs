@@ -22,10 +22,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["device"]),
     ("line", &["device", "backend", "journal"]),
     ("fleet", &["device", "backend", "journal", "store", "line"]),
-    ("api", &["device", "backend", "journal", "line", "fleet", "auth", "pb"]),
+    ("api", &["device", "backend", "journal", "line", "fleet", "auth", "libvirt", "pb"]),
     ("net", &["auth"]),
     ("config", &["auth", "backend", "net"]),
-    ("cli", &["pb"]),
+    ("libvirt", &["device"]),
+    ("cli", &["pb", "libvirt"]),
     ("server", &["api", "auth", "backend", "config", "fleet", "journal", "net", "store"]),
     ("serve", &["cli", "config", "server"]),
 ];
