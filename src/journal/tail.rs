@@ -403,6 +403,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_not_shown_before_it_is_written_to_those_behind_either() {
+        let mut tail = Tail::new(framer, 0);
+        push(&mut tail, 5);
+        tail.mark_written(5);
+        tail.trim(0);
+        tail.skip(12, 0);
+        assert!(matches!(tail.at(2), Lookup::Before(5)));
+        assert!(matches!(tail.at(5), Lookup::AtEnd));
+    }
+
+    #[test]
     fn bookkeeping_of_single_bytes_stays_small() {
         let mut tail = Tail::new(framer, 0);
         for _ in 0..100_000 {
