@@ -136,7 +136,8 @@ with their defaults, port numbers and the console that mirrors the first serial,
 and without what libvirt does not keep. No server is asked, and no emulator: what
 a hypervisor's driver would add for a machine is not there. A document that does
 not say what kind of guest it has is taken for a whole machine (hvm). What was
-printed can be read again and stays as it is.
+printed can be read again and stays as it is, but that consoles behind a mirror
+that was added now count one further.
 
 Every fault is told on standard error, in the order in which libvirt would meet
 them, and nothing is printed on standard output:

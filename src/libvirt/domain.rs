@@ -119,9 +119,14 @@ fn too_many(position: Position) -> Fault {
 
 /// Gives devices their numbers, pairs the first console with the first serial,
 /// and puts them in the order in which they are written: what `parse` does with
-/// those that it has read. Mirrors are made anew.
+/// those that it has read. A mirror stands for "the first serial is a console,
+/// too" and takes its settings anew; without any serial, or on a guest that is
+/// not a whole machine, it is dropped.
 pub fn settle(devices: Vec<CharDevice>, os_type: OsType) -> Result<Vec<CharDevice>, Vec<Fault>> {
-    let devices = devices.into_iter().filter(|device| device.role == Role::Device);
+    let has_serial = devices.iter().any(|device| device.element() == Element::Serial);
+    let can_mirror = has_serial && os_type == OsType::Hvm;
+    let devices = devices.into_iter();
+    let devices = devices.filter(|device| can_mirror || device.role == Role::Device);
     let drafts = devices.map(|device| Draft { device, missing: None }).collect();
     settle_drafts(drafts, os_type)
 }

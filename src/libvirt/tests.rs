@@ -184,6 +184,11 @@ fn a_mirror_is_marked_and_counted_once() {
     );
     // Settling makes the mirror anew instead of a second one.
     assert_eq!(settle(devices.clone(), OsType::Hvm).unwrap(), devices);
+    // A serial whose mirror must be asked for keeps it; none stays without serial.
+    let asked = "<serial type='null'><target type='pci-serial'/></serial><console/>";
+    let asked = read(asked).unwrap();
+    assert_eq!(settle(asked.clone(), OsType::Hvm).unwrap(), asked);
+    assert_eq!(settle(asked[1..].to_vec(), OsType::Hvm), Ok(Vec::new()));
 }
 
 #[test]
@@ -429,20 +434,77 @@ proptest! {
     /// are stable.
     #[test]
     fn normal_forms_are_normal(pieces in vec(select(PIECES), 0..40)) {
-        let document: String = pieces.concat();
-        if let Ok(domain) = parse(document.as_bytes()) {
-            let once = stored(&domain.devices);
-            if once.is_empty() {
-                return Ok(());
-            }
-            let twice = stored(&parse(once.as_bytes()).unwrap().devices);
-            let thrice = stored(&parse(twice.as_bytes()).unwrap().devices);
-            prop_assert_eq!(&thrice, &twice);
-        } else if let Err(faults) = parse(document.as_bytes()) {
-            prop_assert!(!faults.is_empty());
+        check_stable(&pieces.concat())?;
+    }
+
+    /// The examples with a few bytes changed: what an attacker tries first.
+    #[test]
+    fn damaged_examples_are_refused_or_stable(
+        row in select(EXAMPLES.lines().filter(|row| !row.starts_with('#')).collect::<Vec<_>>()),
+        damage in vec((any::<prop::sample::Index>(), 0..4_usize, select(DAMAGE)), 1..4),
+    ) {
+        let (_, input) = row.split_once(" G ").unwrap();
+        let mut document = input.split_once(" => ").unwrap().0.to_owned();
+        for (at, removed, inserted) in damage {
+            let at = at.index(document.len() + 1);
+            let end = (at + removed).min(document.len());
+            document.replace_range(at..end, inserted);
         }
+        check_stable(&document)?;
     }
 }
+
+/// A document is refused with a place, or its normal form is normal.
+fn check_stable(document: &str) -> Result<(), TestCaseError> {
+    let domain = match parse(document.as_bytes()) {
+        Ok(domain) => domain,
+        Err(faults) => {
+            prop_assert!(!faults.is_empty());
+            prop_assert!(faults.iter().all(|fault| fault.line > 0 && fault.column > 0));
+            return Ok(());
+        }
+    };
+    let once = stored(&domain.devices);
+    if !once.is_empty() {
+        let twice = stored(&parse(once.as_bytes()).unwrap().devices);
+        let thrice = stored(&parse(twice.as_bytes()).unwrap().devices);
+        prop_assert_eq!(&thrice, &twice);
+        // Only a mirror that was put in front changes a number.
+        prop_assert_eq!(once.matches('<').count(), twice.matches('<').count());
+    }
+    Ok(())
+}
+
+/// What is put into an example.
+const DAMAGE: &[&str] = &[
+    "",
+    " ",
+    "'",
+    "\"",
+    "<",
+    ">",
+    "/",
+    "/>",
+    "&",
+    "&#10;",
+    "&#0;",
+    "&x;",
+    "=",
+    "-",
+    "0",
+    "9",
+    "none",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "<?x ?>",
+    "<!DOCTYPE x>",
+    "\0",
+    "\n",
+    "<serial/>",
+    "<console/>",
+];
 
 /// Whole elements, so that documents are often well-formed.
 const PIECES: &[&str] = &[
