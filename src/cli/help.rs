@@ -151,3 +151,35 @@ Examples:
   echo \"<console type='tcp'><source host='h' service='1'/></console>\" |
     lineman libvirt normalize -"
 );
+
+page!(
+    libvirt_import,
+    "\
+Reads what `libvirt normalize` reads and makes a device of each console, serial,
+parallel and channel, named after the domain, the element and its place among
+those: web1-serial0. A console that only shows the first serial is not counted.
+All of them are made or, if anything is wrong with any, none; every fault is told
+on standard error:
+  FILE:LINE:COLUMN: CLASS: message
+Labels say where a device came from: domain, element, target-type, target-name,
+port and alias. What a server does not serve (spicevmc, spiceport, nmdm,
+qemu-vdagent, dbus) is refused by name. Paths and addresses must be among those
+that the server's operator allows.
+
+Examples:
+  virsh dumpxml --inactive vm | lineman libvirt import -
+  lineman libvirt import vm.xml --domain vm2 --validate-only"
+);
+
+page!(
+    libvirt_export,
+    "\
+Prints character devices as they stand in the <devices> of a domain. What the
+device's spec has no word for, such as aliases and addresses, is as it was
+imported. A device that was not imported is a serial. With --live the path of a
+pty is there, and the tty attribute of a console at port 0.
+
+Examples:
+  lineman libvirt export --domain vm
+  lineman libvirt export vm-serial0 --live"
+);

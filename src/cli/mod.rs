@@ -2,7 +2,7 @@
 //! over the same API that everybody else has.
 //!
 //! A room of its own that knows `pb` and `name` only: what it can do, any other
-//! client can. (`libvirt` documents are read without a server, too.) `main` flattens [`Command`] beside `serve` and hands it to
+//! client can. `libvirt normalize` asks no server. `main` flattens [`Command`] beside `serve` and hands it to
 //! [`run`] with the [`Global`] flags.
 //!
 //! Invariants: output of devices and of commands goes to standard output and
@@ -183,7 +183,7 @@ async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
         Command::Logs(args) => logs::run(&server(global)?, args).await?,
         Command::Send(args) => send::run(&server(global)?, args).await?,
         Command::Watch(args) => watch::run(&server(global)?, args).await?,
-        Command::Libvirt(command) => libvirt::run(command)?,
+        Command::Libvirt(command) => libvirt::run(command, || server(global)).await?,
     }
     Ok(Exit::Done)
 }

@@ -25,6 +25,7 @@ mod generic_client;
 mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;
+mod libvirt_devices;
 mod libvirt_virsh;
 mod libvirt_xml;
 mod paused_reader;

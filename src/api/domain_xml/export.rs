@@ -1,6 +1,6 @@
 //! ExportDomainXml: devices to character devices of a document.
 
-use super::guest;
+use super::{guest, import::host_side};
 use crate::{
     api::{Api, authorize::device_id, convert::DOMAIN_LABEL, status::Error},
     auth::Action,
@@ -73,13 +73,20 @@ fn belongs(entry: &Entry, domain: &str) -> bool {
 /// A device with the guest's side that it came with, or a serial's.
 fn char_device(entry: &Entry) -> CharDevice {
     let spec = &entry.device.spec;
-    let source = source(entry, &spec.host_interface, &spec.reconnect);
-    let serial = || Target::Serial { kind: None, model: None, port: None };
-    let guest = spec.libvirt.as_ref().and_then(|libvirt| guest::from_text(&libvirt.guest).ok());
-    let mut device = match guest {
-        Some(guest) => CharDevice { source, ..guest },
-        None => CharDevice::new(source, serial()),
-    };
+    let libvirt = spec.libvirt.as_ref();
+    let guest = libvirt.and_then(|libvirt| guest::from_text(&libvirt.guest).ok());
+    let mut device = guest.unwrap_or_else(|| {
+        let serial = Target::Serial { kind: None, model: None, port: None };
+        CharDevice::new(Source::Null, serial)
+    });
+    // A source that still means what the spec says stays as it was written:
+    // libvirt has several ways to say the same.
+    if !means(&device, &spec.host_interface, &spec.reconnect) {
+        device.source = source(&spec.host_interface, &spec.reconnect);
+    }
+    if let Source::Pty { path } = &mut device.source {
+        *path = entry.line.status().link.pty_path;
+    }
     device.log = spec.log.as_ref().map(|log| libvirt::Log {
         file: log.file.to_string_lossy().into_owned(),
         append: said(log.append),
@@ -87,7 +94,23 @@ fn char_device(entry: &Entry) -> CharDevice {
     device
 }
 
-fn source(entry: &Entry, host_interface: &HostInterface, reconnect: &ReconnectSpec) -> Source {
+fn means(device: &CharDevice, host_interface: &HostInterface, reconnect: &ReconnectSpec) -> bool {
+    let (domain, credentials) = match host_interface {
+        HostInterface::Stdio(stdio) => (stdio.domain.as_str(), ""),
+        HostInterface::Tcp(tcp) => ("", tcp.credentials.as_deref().unwrap_or_default()),
+        HostInterface::Null {}
+        | HostInterface::File(_)
+        | HostInterface::Pty(_)
+        | HostInterface::Dev(_)
+        | HostInterface::Pipe(_)
+        | HostInterface::Udp(_)
+        | HostInterface::Unix(_) => ("", ""),
+    };
+    host_side(device, domain, credentials)
+        .is_ok_and(|(host, re)| host == *host_interface && re == *reconnect)
+}
+
+fn source(host_interface: &HostInterface, reconnect: &ReconnectSpec) -> Source {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     match host_interface {
         HostInterface::Null {} => Source::Null,
@@ -95,7 +118,7 @@ fn source(entry: &Entry, host_interface: &HostInterface, reconnect: &ReconnectSp
         HostInterface::File(file) => {
             Source::File { path: text(&file.path), append: said(file.append) }
         }
-        HostInterface::Pty(_) => Source::Pty { path: entry.line.status().link.pty_path },
+        HostInterface::Pty(_) => Source::Pty { path: None },
         HostInterface::Dev(dev) => Source::Dev { path: text(&dev.path) },
         HostInterface::Pipe(pipe) => Source::Pipe { path: text(&pipe.path) },
         HostInterface::Tcp(tcp) => Source::Tcp(tcp_source(tcp, reconnect)),

@@ -101,7 +101,8 @@ impl Import<'_> {
         let fault = |problem: String| Fault::new(self::place(line, column), problem);
         let id = self.id(device.element(), place).map_err(|problem| vec![fault(problem)])?;
         let (host_interface, reconnect) =
-            self.host_interface(device).map_err(|problem| vec![fault(problem)])?;
+            host_side(device, &self.domain, &self.request.credentials)
+                .map_err(|problem| vec![fault(problem)])?;
         let labels = self.labels(device);
         let spec = DeviceSpec {
             description: String::new(),
@@ -174,109 +175,109 @@ impl Import<'_> {
         }
         labels
     }
+}
 
-    /// The host's side, or why there can be none.
-    fn host_interface(
-        &self,
-        device: &CharDevice,
-    ) -> Result<(HostInterface, ReconnectSpec), String> {
-        let kind = device.interface();
-        let never = || {
-            format!(
-                "type-unsupported: {} is not served here: its far side is not on a host",
-                kind.as_str()
-            )
-        };
-        match kind.support() {
-            Support::Served => {}
-            Support::NotYet => {
-                return Err(format!("type-unsupported: {} is not served yet", kind.as_str()));
-            }
-            Support::Never => return Err(never()),
+/// The host's side, or why there can be none.
+pub(super) fn host_side(
+    device: &CharDevice,
+    domain: &str,
+    credentials: &str,
+) -> Result<(HostInterface, ReconnectSpec), String> {
+    let kind = device.interface();
+    let never = || {
+        format!(
+            "type-unsupported: {} is not served here: its far side is not on a host",
+            kind.as_str()
+        )
+    };
+    match kind.support() {
+        Support::Served => {}
+        Support::NotYet => {
+            return Err(format!("type-unsupported: {} is not served yet", kind.as_str()));
         }
-        let mut reconnect = ReconnectSpec::default();
-        let host_interface = match &device.source {
-            Source::Null => HostInterface::Null {},
-            Source::Stdio => HostInterface::Stdio(StdioSpec { domain: self.domain.clone() }),
-            Source::File { path, append } => HostInterface::File(FileSpec {
-                path: path.as_str().into(),
-                append: switch(*append),
-            }),
-            Source::Pty { .. } => HostInterface::Pty(PtySpec::default()),
-            Source::Dev { path } => HostInterface::Dev(DevSpec {
-                path: path.as_str().into(),
-                kind: match device.element() {
-                    Element::Parallel => DevKind::Parallel,
-                    Element::Serial | Element::Console | Element::Channel => DevKind::Serial,
-                },
-                line_settings: None,
-                hangup_on_close: Switch::Unsaid,
-            }),
-            Source::Pipe { path } => HostInterface::Pipe(PipeSpec {
-                path: path.as_str().into(),
-                create: Switch::Unsaid,
-                single: SinglePipe::default(),
-            }),
-            Source::Tcp(tcp) => {
-                reconnect = reconnect_spec(tcp.reconnect);
-                HostInterface::Tcp(self.tcp(tcp)?)
-            }
-            Source::Udp(udp) => HostInterface::Udp(UdpSpec {
-                connect: Some(UdpEndpoint {
-                    host: udp.host.clone().unwrap_or_default(),
-                    port: port(&udp.service)?,
-                }),
-                bind: match &udp.bind {
-                    Some(bind) => Some(UdpEndpoint {
-                        host: bind.host.clone().unwrap_or_default(),
-                        port: bind.service.as_deref().map_or(Ok(0), port)?,
-                    }),
-                    None => None,
-                },
-                format: UdpFormat::Raw,
-            }),
-            Source::Unix(Some(unix)) => {
-                reconnect = reconnect_spec(unix.reconnect);
-                HostInterface::Unix(UnixSpec {
-                    mode: endpoint(unix.mode),
-                    path: unix.path.as_str().into(),
-                    ..UnixSpec::default()
-                })
-            }
-            Source::Unix(None) => {
-                return Err(
-                    "source-path: a path must be given; only a hypervisor can choose one".into()
-                );
-            }
-            Source::Vc
-            | Source::SpiceVmc
-            | Source::SpicePort { .. }
-            | Source::Nmdm { .. }
-            | Source::QemuVdagent { .. }
-            | Source::Dbus { .. } => return Err(never()),
-        };
-        Ok((host_interface, reconnect))
+        Support::Never => return Err(never()),
     }
-
-    fn tcp(&self, tcp: &libvirt::TcpSource) -> Result<TcpSpec, String> {
-        let mut spec = TcpSpec {
-            mode: endpoint(tcp.mode),
-            host: tcp.host.clone(),
-            port: port(&tcp.service)?,
-            protocol: match tcp.protocol {
-                libvirt::Protocol::Raw => Protocol::Raw,
-                libvirt::Protocol::Telnet => Protocol::Telnet,
-                libvirt::Protocol::Telnets => Protocol::Telnets,
-                libvirt::Protocol::Tls => Protocol::Tls,
+    let mut reconnect = ReconnectSpec::default();
+    let host_interface = match &device.source {
+        Source::Null => HostInterface::Null {},
+        Source::Stdio => HostInterface::Stdio(StdioSpec { domain: domain.to_owned() }),
+        Source::File { path, append } => {
+            HostInterface::File(FileSpec { path: path.as_str().into(), append: switch(*append) })
+        }
+        Source::Pty { .. } => HostInterface::Pty(PtySpec::default()),
+        Source::Dev { path } => HostInterface::Dev(DevSpec {
+            path: path.as_str().into(),
+            kind: match device.element() {
+                Element::Parallel => DevKind::Parallel,
+                Element::Serial | Element::Console | Element::Channel => DevKind::Serial,
             },
-            tls: switch(tcp.tls),
-            ..TcpSpec::default()
-        };
-        if spec.is_tls() && !self.request.credentials.is_empty() {
-            spec.credentials = Some(self.request.credentials.clone());
+            line_settings: None,
+            hangup_on_close: Switch::Unsaid,
+        }),
+        Source::Pipe { path } => HostInterface::Pipe(PipeSpec {
+            path: path.as_str().into(),
+            create: Switch::Unsaid,
+            single: SinglePipe::default(),
+        }),
+        Source::Tcp(tcp) => {
+            reconnect = reconnect_spec(tcp.reconnect);
+            HostInterface::Tcp(tcp_spec(tcp, credentials)?)
         }
-        Ok(spec)
+        Source::Udp(udp) => HostInterface::Udp(UdpSpec {
+            connect: Some(UdpEndpoint {
+                host: udp.host.clone().unwrap_or_default(),
+                port: port(&udp.service)?,
+            }),
+            bind: match &udp.bind {
+                Some(bind) => Some(UdpEndpoint {
+                    host: bind.host.clone().unwrap_or_default(),
+                    port: bind.service.as_deref().map_or(Ok(0), port)?,
+                }),
+                None => None,
+            },
+            format: UdpFormat::Raw,
+        }),
+        Source::Unix(Some(unix)) => {
+            reconnect = reconnect_spec(unix.reconnect);
+            HostInterface::Unix(UnixSpec {
+                mode: endpoint(unix.mode),
+                path: unix.path.as_str().into(),
+                ..UnixSpec::default()
+            })
+        }
+        Source::Unix(None) => {
+            return Err(
+                "source-path: a path must be given; only a hypervisor can choose one".into()
+            );
+        }
+        Source::Vc
+        | Source::SpiceVmc
+        | Source::SpicePort { .. }
+        | Source::Nmdm { .. }
+        | Source::QemuVdagent { .. }
+        | Source::Dbus { .. } => return Err(never()),
+    };
+    Ok((host_interface, reconnect))
+}
+
+fn tcp_spec(tcp: &libvirt::TcpSource, credentials: &str) -> Result<TcpSpec, String> {
+    let mut spec = TcpSpec {
+        mode: endpoint(tcp.mode),
+        host: tcp.host.clone(),
+        port: port(&tcp.service)?,
+        protocol: match tcp.protocol {
+            libvirt::Protocol::Raw => Protocol::Raw,
+            libvirt::Protocol::Telnet => Protocol::Telnet,
+            libvirt::Protocol::Telnets => Protocol::Telnets,
+            libvirt::Protocol::Tls => Protocol::Tls,
+        },
+        tls: switch(tcp.tls),
+        ..TcpSpec::default()
+    };
+    if spec.is_tls() && !credentials.is_empty() {
+        spec.credentials = Some(credentials.to_owned());
     }
+    Ok(spec)
 }
 
 fn switch(said: Option<bool>) -> Switch {
