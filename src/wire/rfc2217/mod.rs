@@ -22,10 +22,16 @@ pub use self::{
     server::{Reply, Request, Server},
 };
 use super::Payload;
-use crate::device::{DataBits, ModemLines, Parity, StopBits};
+use crate::{
+    device::{DataBits, ModemLines, Parity, StopBits},
+    limits::SUBNEGOTIATION_BYTES_MAX,
+};
 
 /// What a server's message numbers are higher by.
 const SERVER: u8 = 100;
+
+/// Longest signature: what fits behind the message's number.
+const SIGNATURE_BYTES_MAX: usize = SUBNEGOTIATION_BYTES_MAX - 1;
 
 /// Who sends a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +177,8 @@ pub enum Error {
 
 impl ComPort {
     /// Reads a message that `from` has sent. What stands after a value is
-    /// ignored: sredird adds four NULs to a baud rate.
+    /// ignored (sredird adds four NULs to a baud rate), and a signature is cut to
+    /// what fits into a subnegotiation.
     pub fn parse(payload: &[u8], from: Sender) -> Result<Self, Error> {
         let (&number, rest) = payload.split_first().ok_or(Error::Empty)?;
         let command = match from {
@@ -180,7 +187,10 @@ impl ComPort {
         };
         let value = rest.first().copied().ok_or(Error::Short(number));
         match command.ok_or(Error::Unknown(number))? {
-            0 => Ok(Self::Signature(Payload::new(rest))),
+            0 => {
+                let fits = rest.len().min(SIGNATURE_BYTES_MAX);
+                Ok(Self::Signature(Payload::new(&rest[..fits])))
+            }
             1 => match rest.first_chunk() {
                 Some(baud) => Ok(Self::Baud(NonZeroU32::new(u32::from_be_bytes(*baud)))),
                 None => Err(Error::Short(number)),

@@ -73,6 +73,9 @@ fn what_is_no_message_is_refused() {
     for (bytes, from, error) in table {
         assert_eq!(ComPort::parse(bytes, from), Err(error), "{bytes:?}");
     }
+    // A signature that does not fit is cut, once.
+    let long = ComPort::parse(&[0; 300], Sender::Client).unwrap();
+    assert_eq!(ComPort::parse(&long.encode(Sender::Client), Sender::Client), Ok(long));
     // As sredird answers.
     assert_eq!(
         ComPort::parse(&[101, 0, 0, 0x25, 0x80, 0, 0, 0, 0], Sender::Server),
@@ -139,7 +142,9 @@ fn other_settings_are_asked_for_anew() {
     }
     let wanted = LineSettings { parity: Parity::Odd, ..LineSettings::default() };
     let mut heard = Vec::new();
-    for message in client.want(wanted) {
+    let messages = client.want(wanted);
+    assert_eq!(client.granted(), None, "until the server has said so");
+    for message in messages {
         heard.extend(client.hear(server.hear(message).answer.unwrap()));
     }
     assert_eq!(heard, [Heard::Granted(wanted)]);

@@ -321,6 +321,30 @@ fn a_flood_of_questions_holds_no_more_than_the_bound() {
 }
 
 #[test]
+fn a_wish_that_changes_before_the_answer_comes_true_after_it() {
+    let mut telnet = binary(Role::Client);
+    for wish in [Switch::Off, Switch::On, Switch::Off, Switch::On] {
+        telnet.want(Side::Us, TelnetOption::Binary, wish).unwrap();
+    }
+    assert_eq!(sent(&mut telnet), hex("fffc00"), "one question at a time");
+    decode(&mut telnet, &hex("fffe00"));
+    assert_eq!(sent(&mut telnet), hex("fffb00"));
+    assert!(!telnet.is_on(Side::Us, TelnetOption::Binary));
+    telnet.want(Side::Us, TelnetOption::Binary, Switch::Off).unwrap();
+    assert_eq!(telnet.pending(), 0);
+    decode(&mut telnet, &hex("fffd00"));
+    assert_eq!(sent(&mut telnet), hex("fffc00"));
+    decode(&mut telnet, &hex("fffe00"));
+    assert_eq!(telnet.pending(), 0);
+
+    // What the peer is asked to end, it uses until it says so.
+    telnet.want(Side::Them, TelnetOption::Binary, Switch::Off).unwrap();
+    assert_eq!(decode(&mut telnet, b"\r\0").data, b"\r\0");
+    decode(&mut telnet, &hex("fffc00"));
+    assert_eq!(decode(&mut telnet, b"\r\0").data, b"\r");
+}
+
+#[test]
 fn what_could_not_be_answered_is_off() {
     let mut telnet = opened(Role::Client, Config::default());
     while telnet.send_break().is_ok() {}
