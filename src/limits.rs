@@ -17,6 +17,14 @@ pub const RETENTION_BYTES_MAX: u64 = 1 << 50;
 /// A segment is this part of the retention, so that deleting the oldest one
 /// never removes more than an eighth of the history.
 pub const SEGMENTS_PER_RETENTION: u64 = 8;
+/// Largest gap that is kept as a hole in a segment; output after a longer one
+/// begins a new segment. A hole counts against the retention with its length,
+/// so that it must not be long; a segment takes files, so that a device that
+/// loses output all the time must not begin one at each gap.
+pub const HOLE_BYTES_MAX: u64 = 64 << 10;
+/// What a segment counts against the retention at least: a block for each of
+/// its two files. Bounds how many there are of a device with long gaps.
+pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
 /// Largest segment file: what a pager opens at once without complaint.
 pub const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 

@@ -70,6 +70,8 @@ metrics! {
     journal_errors: Counter, "journal_errors", "Failed writes of journals";
     journal_stalls: Counter, "journal_stalls", "Times that a disk took so long that output went on from memory";
     journal_lost_bytes: Counter, "journal_lost_bytes", "Bytes that never reached the disk and are gone from memory; told as gaps";
+    journal_recorded_gaps: Counter, "journal_recorded_gaps", "Gaps of output that was lost before it reached a journal";
+    journal_recorded_gap_bytes: Counter, "journal_recorded_gap_bytes", "Offsets that such gaps take";
     journal_recoveries: Counter, "journal_recoveries", "Journals repaired after an unclean end";
     journal_retired_bytes: Counter, "journal_retired_bytes", "Bytes of output deleted by retention";
     journal_gaps: Counter, "journal_gaps", "Gaps told to attachers and readers";
