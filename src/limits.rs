@@ -100,6 +100,26 @@ pub const LINK_PEERS_MAX: u32 = 16;
 /// Senders of datagrams that one device tells apart; the longest silent one
 /// makes place.
 pub const SENDERS_MAX: usize = 64;
+/// Room that the kernel is asked for, for datagrams that wait for one device: a
+/// second of a loud kernel. It counts its own bookkeeping too and so gives twice
+/// as much, and no more than `net.core.rmem_max`.
+pub const DATAGRAM_QUEUE_BYTES: usize = 1 << 20;
+/// Longest datagram of input: what the least IPv6 path takes without being cut
+/// into pieces (RFC 8200 section 5: 1280 bytes, less 48 of headers), so that a
+/// lost piece never costs a whole one. A keystroke is never held back for it.
+pub const DATAGRAM_BYTES_MAX: usize = 1232;
+/// Where even that is refused: what any IPv4 host must take (RFC 1122 section
+/// 3.3.2: 576 bytes, less 68 of headers at their longest).
+pub const DATAGRAM_BYTES_MIN: usize = 508;
+/// Datagrams without output (empty, of strangers) that are looked at in one
+/// turn, so that a flood of them stops nothing else.
+pub const DATAGRAMS_SKIPPED_MAX: usize = 64;
+/// A message of netconsole whose rest has not come for this long is given out as
+/// it is: the last one of a crash has no rest.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a quiet named pipe is looked at: whether it still has its name. The
+/// kernel tells nobody. Costs one fstat(2).
+pub const PIPE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes read from a far side at once.
 pub const LINE_READ_BYTES: usize = 64 << 10;
 /// Longest that a busy device's output is held back to be joined.

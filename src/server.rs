@@ -118,6 +118,7 @@ impl Server {
                     allow: Arc::new(allow),
                     sockets_dir: state_dir.join("notes"),
                     lookups: Arc::new(Semaphore::new(limits::LOOKUPS_MAX)),
+                    metrics: metrics.clone(),
                 };
                 let (fleet, thread) = Fleet::open(
                     Box::new(store),

@@ -124,6 +124,13 @@ impl Allow {
         self.networks.iter().any(|network| network.ports.contains(&port) && holds(&network.net))
     }
 
+    /// Whether datagrams from `ip` may be heard. Its port is whatever the sender
+    /// was given and says nothing, so ports in the list do not count.
+    pub fn sender(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.networks.iter().any(|network| network.net.contains(&ip))
+    }
+
     /// Whether any address is allowed, for a name that is looked up later.
     pub fn some_network(&self) -> Result<(), Denied> {
         if self.networks.is_empty() { Err(Denied::AnyAddress) } else { Ok(()) }

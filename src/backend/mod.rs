@@ -14,9 +14,12 @@ mod folder;
 mod host_device;
 mod link;
 mod null;
+mod pipe;
 mod pty;
+mod resolve;
 mod stream;
 mod tcp;
+mod udp;
 mod unix;
 
 use std::{
@@ -37,7 +40,10 @@ pub use self::{
     folder::{Folder, Identity, Removal},
     link::{Control, ControlError, Link, Read},
 };
-use crate::device::{Endpoint, HostInterface, Uid};
+use crate::{
+    device::{Endpoint, HostInterface, Uid},
+    telemetry::Metrics,
+};
 
 /// A future that a backend returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -84,10 +90,12 @@ pub trait Backend: Send {
 pub struct Environment {
     /// What specs may name.
     pub allow: Arc<Allow>,
-    /// Where notes about our own sockets are kept; see `unix`.
+    /// Where notes about our own sockets and FIFOs are kept; see `unix`, `pipe`.
     pub sockets_dir: PathBuf,
     /// Name look-ups at once, so that dead DNS does not take every thread.
     pub lookups: Arc<Semaphore>,
+    /// What only a backend can count.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a link could not be opened or was lost.
@@ -141,6 +149,18 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// There is no FIFO.
+    #[error("there is no FIFO: neither {path}.in with {path}.out, nor {path}")]
+    NoFifo {
+        /// As in the spec.
+        path: PathBuf,
+    },
+    /// What is open has lost its name.
+    #[error("{path} was deleted or replaced")]
+    Replaced {
+        /// The path.
+        path: PathBuf,
+    },
     /// A connection could not be taken.
     #[error("cannot accept a connection")]
     Accept(#[source] io::Error),
@@ -176,12 +196,12 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
     let lookups = environment.lookups.clone();
     match spec {
         HostInterface::Null {} => Box::new(null::Null),
-        HostInterface::Stdio(_)
-        | HostInterface::File(_)
-        | HostInterface::Dev(_)
-        | HostInterface::Pipe(_)
-        | HostInterface::Udp(_) => Box::new(null::Null),
+        HostInterface::Stdio(_) | HostInterface::File(_) | HostInterface::Dev(_) => {
+            Box::new(null::Null)
+        }
         HostInterface::Pty(_) => Box::new(pty::Pty::new()),
+        HostInterface::Pipe(pipe) => Box::new(pipe::Pipe::new(pipe.clone(), uid, environment)),
+        HostInterface::Udp(udp) => Box::new(udp::Udp::new(udp.clone(), environment)),
         HostInterface::Tcp(tcp) => match tcp.mode {
             Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
             Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
@@ -201,11 +221,9 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
 pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
     match spec {
         HostInterface::Null {} | HostInterface::Pty(_) => Ok(()),
-        HostInterface::Stdio(_)
-        | HostInterface::File(_)
-        | HostInterface::Dev(_)
-        | HostInterface::Pipe(_)
-        | HostInterface::Udp(_) => Ok(()),
+        HostInterface::Stdio(_) | HostInterface::File(_) | HostInterface::Dev(_) => Ok(()),
+        HostInterface::Pipe(pipe) => allow.path_as_written(&pipe.path),
+        HostInterface::Udp(udp) => udp::check(udp, allow),
         HostInterface::Tcp(tcp) => match tcp.host.parse() {
             Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
             Err(_) => allow.some_network(),
@@ -214,9 +232,12 @@ pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
     }
 }
 
-/// What is left of a device that was deleted: its notes.
+/// What is left of a device that was deleted: its notes, and the FIFOs that were
+/// made for it. Blocks.
 pub fn forget(uid: Uid, environment: &Environment) -> io::Result<()> {
-    remove_if_there(&environment.sockets_dir.join(uid.to_string()))
+    let fifos = pipe::forget(uid, environment);
+    remove_if_there(&environment.sockets_dir.join(uid.to_string()))?;
+    fifos
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("device", &[]),
     ("auth", &[]),
     ("wire", &["device"]),
-    ("backend", &["device"]),
+    ("backend", &["device", "wire"]),
     ("journal", &["device"]),
     ("store", &["device"]),
     ("line", &["device", "backend", "journal"]),

@@ -13,6 +13,7 @@ mod openssl;
 mod peers;
 mod ports;
 mod raw;
+mod resources;
 mod rfc2217;
 mod ser2net;
 mod serial;
@@ -31,12 +32,13 @@ pub(crate) use self::{
     command::{Background, Outcome, run},
     datagrams::{Datagrams, send_datagram},
     far_side::{FarSide, Relay},
-    fifos::FifoPair,
+    fifos::{FifoPair, make_fifo},
     gathered::Gathered,
     openssl::{ClientCertificate, tls_client, tls_server},
     peers::{Process, peer, tool},
     ports::free_port,
     raw::{metric, tls},
+    resources::opens_and_closes,
     rfc2217::{Rfc2217Client, Rfc2217Server},
     ser2net::{Accepter, Ser2net},
     serial::PtyPair,
