@@ -186,7 +186,7 @@ impl Fleet {
 
     /// Whether a new device could be made now. Changes nothing.
     pub fn check_create(&self, new: &NewDevice) -> Result<(), Error> {
-        backend::check(&new.spec.host_interface, &self.environment.allow)?;
+        self.check_allowed(&new.spec, None)?;
         let entries = self.entries();
         if entries.contains_key(&new.id) {
             return Err(Error::Exists);
@@ -249,9 +249,20 @@ impl Fleet {
 
     /// Whether a device could be changed so. Changes nothing.
     pub fn check_update(&self, current: &Device, changed: &Device) -> Result<(), Error> {
-        // What was allowed once may be stopped and labelled for ever.
-        if changed.spec.host_interface != current.spec.host_interface {
-            backend::check(&changed.spec.host_interface, &self.environment.allow)?;
+        self.check_allowed(&changed.spec, Some(&current.spec))
+    }
+
+    /// Whether the operator allows what a spec names and did not name before:
+    /// what was allowed once may be stopped and labelled for ever.
+    fn check_allowed(&self, spec: &DeviceSpec, before: Option<&DeviceSpec>) -> Result<(), Error> {
+        let allow = &self.environment.allow;
+        if before.is_none_or(|before| before.host_interface != spec.host_interface) {
+            backend::check(&spec.host_interface, allow)?;
+        }
+        if let Some(log) = &spec.log
+            && before.is_none_or(|before| before.log.as_ref() != Some(log))
+        {
+            backend::check_log(log, allow)?;
         }
         Ok(())
     }
