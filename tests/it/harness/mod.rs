@@ -4,6 +4,7 @@
 mod attacher;
 mod client;
 mod command;
+mod files;
 mod gathered;
 mod peers;
 mod raw;
@@ -15,6 +16,10 @@ pub(crate) use self::{
     attacher::{Attacher, start},
     client::{Client, bind_tcp, connect_tcp, device, pty, reason, unix, violations},
     command::{Background, Outcome, run},
+    files::{
+        Disk, condition, file, holds, log, null, numbered_lines, send_all, send_some, stdio,
+        with_log,
+    },
     gathered::Gathered,
     peers::{Process, UBoot, peer, tool},
     raw::{metric, tls},
