@@ -19,6 +19,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
     time::Instant,
@@ -115,6 +116,8 @@ pub(super) struct Appender {
     target: Target,
     begin: Begin,
     open: Option<Open>,
+    /// Device and inode of the file that was open last.
+    last: Option<(u64, u64)>,
     /// Whether the disk took what it was last given.
     disk: Disk,
 }
@@ -138,7 +141,7 @@ enum Disk {
 pub(super) enum Same {
     /// It is.
     Yes,
-    /// It was opened just now.
+    /// It is another, or the first.
     No,
 }
 
@@ -153,7 +156,7 @@ pub(super) struct Here<'a> {
 
 impl Appender {
     pub(super) fn new(allow: Arc<Allow>, target: Target, begin: Begin) -> Self {
-        Self { allow, target, begin, open: None, disk: Disk::Fine }
+        Self { allow, target, begin, open: None, last: None, disk: Disk::Fine }
     }
 
     /// The path, for messages.
@@ -204,10 +207,7 @@ impl Appender {
         };
         let (open, len, same) = match kept {
             Some((open, len)) => (open, len, Same::Yes),
-            None => {
-                let (open, len) = self.open_now()?;
-                (open, len, Same::No)
-            }
+            None => self.open_now()?,
         };
         let Open { folder, file, .. } = self.open.insert(open);
         Ok(Here { folder, file, len, same })
@@ -243,7 +243,7 @@ impl Appender {
         Ok(len.map(|len| (open, len)))
     }
 
-    fn open_now(&mut self) -> Result<(Open, u64), Error> {
+    fn open_now(&mut self) -> Result<(Open, u64, Same), Error> {
         let folder = self.folder()?;
         let access = match self.target {
             Target::Path(_) => OFlags::WRONLY,
@@ -257,8 +257,10 @@ impl Appender {
         let flags = access | OFlags::APPEND | OFlags::CREATE | empty;
         let file = folder.open_file(flags, Mode::RUSR | Mode::WUSR)?;
         self.begin = Begin::Keep;
-        let len = file.metadata().map_err(|source| folder.io(source))?.len();
-        Ok((Open { folder, walked: Instant::now(), file }, len))
+        let found = file.metadata().map_err(|source| folder.io(source))?;
+        let last = self.last.replace((found.dev(), found.ino()));
+        let same = if last == self.last { Same::Yes } else { Same::No };
+        Ok((Open { folder, walked: Instant::now(), file }, found.len(), same))
     }
 
     fn folder(&self) -> Result<Folder, OpenError> {

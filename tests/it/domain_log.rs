@@ -161,11 +161,11 @@ async fn the_beginning_of_a_line_is_acknowledged_and_written_when_it_is_time() {
     is("login: \nboot\n").await;
     attacher.type_text("ro").await;
     attacher.type_text("ot\nhal").await;
-    attacher.until("ack", |a| a.ack.offset == 14).await;
+    attacher.until("ack", |a| a.ack.offset == 15).await;
     is("login: \nboot\nroot\nhal").await;
     // A device that stops writes what it holds.
     attacher.type_text("t").await;
-    attacher.until("ack", |a| a.ack.offset == 15).await;
+    attacher.until("ack", |a| a.ack.offset == 16).await;
     client.stop("a").await;
     client.until_state("a", State::Stopped).await;
     is("login: \nboot\nroot\nhalt").await;
