@@ -160,6 +160,47 @@ pub const NETCONSOLE_RECORD_BYTES_MAX: usize = 8 << 10;
 /// Sequence numbers that may be missing at once. More is another kernel or a
 /// forged datagram, and says nothing of a loss.
 pub const NETCONSOLE_MISSING_MAX: u64 = 1 << 20;
+/// What was begun for a far side is waited for when a device is stopped; a disk
+/// that hangs longer keeps what it has, and senders are told it was dropped.
+pub const LINK_SETTLE: Duration = Duration::from_secs(1);
+
+// === files and logs ===
+
+/// Bytes of one write to a file; one is in flight for each device.
+pub const FILE_WRITE_BYTES_MAX: usize = 64 << 10;
+/// Threads at once that write files: of the runtime's 512 for blocking work, so
+/// that a disk that hangs leaves those that journals are read with.
+pub const FILE_THREADS_MAX: usize = 128;
+/// How often the path of a file that is being written is walked anew; its name
+/// in the folder is looked at before each write.
+pub const FOLDER_LOOK: Duration = Duration::from_secs(1);
+/// Room that a disk must have before a file on it that could not be written is
+/// tried again: a page.
+pub const FILE_ROOM_BYTES: u64 = 4 << 10;
+/// A domain's log is rolled over at this size (as virtlogd) …
+pub const DOMAIN_LOG_BYTES_MAX: u64 = 2 << 20;
+/// … into so many old files (as virtlogd) …
+pub const DOMAIN_LOGS_KEPT: usize = 3;
+/// … and rather after a newline that is this near (as virtlogd).
+pub const DOMAIN_LOG_CUT_BYTES: usize = 80;
+/// The beginning of a line is held up to here, then it is written as it is: a
+/// kill loses no more than this of what one device was told is written.
+pub const DOMAIN_LINE_BYTES_MAX: usize = 4 << 10;
+/// The beginning of a line is written after so much silence …
+pub const DOMAIN_LINE_QUIET: Duration = Duration::from_secs(1);
+/// … and at the latest after this long.
+pub const DOMAIN_LINE_HELD: Duration = Duration::from_secs(10);
+/// Input that waits for the copy of `spec.log`. Output waits in the journal.
+pub const LOG_INPUT_BYTES_MAX: usize = 256 << 10;
+/// A write of the copy that takes longer than this holds up no input any more.
+pub const LOG_STALL: Duration = Duration::from_secs(1);
+/// What the copy has not got yet is still written for this long when the device
+/// or the server stops.
+pub const LOG_DRAIN: Duration = Duration::from_secs(1);
+/// First and longest delay before a copy that failed is tried again.
+pub const LOG_RETRY_MIN: Duration = Duration::from_secs(1);
+/// See [`LOG_RETRY_MIN`].
+pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
 
 // === attachments ===
 

@@ -100,6 +100,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
     };
     init_log(args.log_format);
     raise_open_files();
+    survive_full_files();
     match serve(config, dev).await {
         Ok(code) => code,
         Err(error) => complain(&explain(&*error)),
@@ -180,6 +181,14 @@ fn raise_open_files() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// A file that reaches the limit of this process (`ulimit -f`) is an error of
+/// that file, not the end of the server (setrlimit(2), SIGXFSZ).
+fn survive_full_files() {
+    if let Err(error) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
+        tracing::warn!(%error, "cannot survive the limit of file sizes");
     }
 }
 

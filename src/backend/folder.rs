@@ -24,7 +24,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Gid, Mode, OFlags, chownat, mkfifoat, openat, renameat, symlinkat, unlinkat},
+    fs::{
+        AtFlags, Gid, Mode, OFlags, chownat, mkfifoat, openat, renameat, statat, symlinkat,
+        unlinkat,
+    },
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with},
 };
@@ -126,6 +129,18 @@ impl Folder {
     /// Which file is there; a link is told as a link.
     pub fn identity(&self) -> io::Result<Identity> {
         Ok(self.look()?.identity())
+    }
+
+    /// How many bytes `file` holds, if it is what has the name now; `None` if
+    /// something else or nothing has it. Cheap: two calls of the kernel.
+    pub fn len_if_named(&self, file: &File) -> Result<Option<u64>, OpenError> {
+        let named = match statat(&self.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            named => named.map_err(|errno| self.io(errno.into()))?,
+        };
+        let open = file.metadata().map_err(|source| self.io(source))?;
+        let same = (named.st_dev, named.st_ino) == (open.dev(), open.ino());
+        Ok(same.then_some(open.len()))
     }
 
     /// Opens a regular file. `flags` say how (`O_WRONLY`, `O_APPEND`, …); with
@@ -303,7 +318,7 @@ impl Folder {
         Ok(())
     }
 
-    fn io(&self, source: io::Error) -> OpenError {
+    pub(super) fn io(&self, source: io::Error) -> OpenError {
         OpenError::Io { path: self.path.clone(), source }
     }
 }

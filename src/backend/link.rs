@@ -107,6 +107,12 @@ pub trait Link: Send {
         0
     }
 
+    /// Ready when nothing that was reported is held back any more. Asked before a
+    /// link is dropped in order, for at most `limits::LINK_SETTLE`.
+    fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Whether there is anybody to take input at all.
     fn takes_input(&self) -> bool {
         true

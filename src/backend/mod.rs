@@ -9,14 +9,19 @@
 //! `device::HostInterface`.
 
 mod allow;
+mod append;
 mod beneath;
+mod domain_log;
+mod file;
 mod folder;
 mod host_device;
 mod link;
 mod null;
+mod offload;
 mod pipe;
 mod pty;
 mod resolve;
+mod stdio;
 mod stream;
 mod tcp;
 mod udp;
@@ -36,12 +41,15 @@ use tokio::sync::Semaphore;
 
 pub use self::{
     allow::{Allow, Denied, Network, SocketFile},
+    append::{Begin, WriteFault},
     beneath::{Kind, OpenError},
+    domain_log::DomainLogs,
+    file::LogFile,
     folder::{Folder, Identity, Removal},
     link::{Control, ControlError, Link, Read},
 };
 use crate::{
-    device::{Endpoint, HostInterface, Uid},
+    device::{Endpoint, HostInterface, LogSpec, Uid},
     telemetry::Metrics,
 };
 
@@ -96,6 +104,11 @@ pub struct Environment {
     pub lookups: Arc<Semaphore>,
     /// What only a backend can count.
     pub metrics: Arc<Metrics>,
+    /// Threads that may be busy with files, so that a disk that hangs does not
+    /// take every thread.
+    pub files: Arc<Semaphore>,
+    /// The logs of domains that are open.
+    pub domain_logs: Arc<DomainLogs>,
 }
 
 /// Why a link could not be opened or was lost.
@@ -107,6 +120,17 @@ pub enum Error {
     /// Something on this host could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A file could not be written.
+    #[error("cannot write {path}, because {fault}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What kind of failure it is.
+        fault: WriteFault,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The host name could not be looked up.
     #[error("cannot look up host {host}")]
     Resolve {
@@ -196,9 +220,9 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
     let lookups = environment.lookups.clone();
     match spec {
         HostInterface::Null {} => Box::new(null::Null),
-        HostInterface::Stdio(_) | HostInterface::File(_) | HostInterface::Dev(_) => {
-            Box::new(null::Null)
-        }
+        HostInterface::File(file) => Box::new(file::File::new(file, environment)),
+        HostInterface::Stdio(stdio) => Box::new(stdio::Stdio::new(stdio, uid, environment)),
+        HostInterface::Dev(_) => Box::new(null::Null),
         HostInterface::Pty(_) => Box::new(pty::Pty::new()),
         HostInterface::Pipe(pipe) => Box::new(pipe::Pipe::new(pipe.clone(), uid, environment)),
         HostInterface::Udp(udp) => Box::new(udp::Udp::new(udp.clone(), environment)),
@@ -221,15 +245,22 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
 pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
     match spec {
         HostInterface::Null {} | HostInterface::Pty(_) => Ok(()),
-        HostInterface::Stdio(_) | HostInterface::File(_) | HostInterface::Dev(_) => Ok(()),
+        HostInterface::Dev(_) => Ok(()),
         HostInterface::Pipe(pipe) => allow.path_as_written(&pipe.path),
         HostInterface::Udp(udp) => udp::check(udp, allow),
+        HostInterface::File(file) => allow.path_as_written(&file.path),
+        HostInterface::Stdio(_) => allow.domain_logs().map(drop),
         HostInterface::Tcp(tcp) => match tcp.host.parse() {
             Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
             Err(_) => allow.some_network(),
         },
         HostInterface::Unix(unix) => allow.path_as_written(&unix.path),
     }
+}
+
+/// The same for the copy of a console's bytes.
+pub fn check_log(log: &LogSpec, allow: &Allow) -> Result<(), Denied> {
+    allow.path_as_written(&log.file)
 }
 
 /// What is left of a device that was deleted: its notes, and the FIFOs that were

@@ -123,7 +123,17 @@ fn write_traffic(out: &mut impl Write, spec: &DeviceSpec, status: &DeviceStatus)
     if status.input_dropped_bytes > 0 {
         input += &format!(", {} dropped", status.input_dropped_bytes);
     }
+    if status.discarded_bytes > 0 {
+        input += &format!(", {} thrown away", status.discarded_bytes);
+    }
     line(out, "Input", &input)?;
+    if let Some(log) = &spec.log {
+        let mut copy = plain(&log.file);
+        if status.log_lost_bytes > 0 {
+            copy += &format!(", {} bytes are missing", status.log_lost_bytes);
+        }
+        line(out, "Copy in a file", &copy)?;
+    }
     line(out, "Attachments", &status.attachment_count.to_string())?;
     let sharing = match spec.input.unwrap_or_default().sharing() {
         Sharing::Unspecified | Sharing::Exclusive => "one at a time",

@@ -41,9 +41,7 @@ pub struct DeviceSpec {
 impl DeviceSpec {
     /// Whether a line must close its link and open another to follow `other`.
     pub fn reopens(&self, other: &Self) -> bool {
-        self.host_interface != other.host_interface
-            || self.run_state != other.run_state
-            || self.log != other.log
+        self.host_interface != other.host_interface || self.run_state != other.run_state
     }
 }
 

@@ -168,6 +168,8 @@ pub struct Counters {
     pub lost: AtomicU64,
     /// Breaks received.
     pub breaks: AtomicU64,
+    /// Bytes missing from the copy of `spec.log`.
+    pub log_lost: AtomicU64,
 }
 
 impl Counters {
@@ -229,6 +231,8 @@ pub struct DeviceStatus {
     pub lost_count: u64,
     /// See [`Counters`].
     pub break_count: u64,
+    /// See [`Counters`].
+    pub log_lost_bytes: u64,
     /// The journal.
     pub journal: JournalStatus,
 }

@@ -201,8 +201,7 @@ impl Fleet {
     /// Whether new devices could be made now, all together. Changes nothing.
     pub fn check_create_all(&self, new: &[NewDevice]) -> Result<(), CreateFailed> {
         for (at, new) in new.iter().enumerate() {
-            backend::check(&new.spec.host_interface, &self.environment.allow)
-                .map_err(|denied| CreateFailed { at, error: denied.into() })?;
+            self.check_allowed(&new.spec, None).map_err(|error| CreateFailed { at, error })?;
         }
         let entries = self.entries();
         for (at, new) in new.iter().enumerate() {
@@ -295,9 +294,20 @@ impl Fleet {
 
     /// Whether a device could be changed so. Changes nothing.
     pub fn check_update(&self, current: &Device, changed: &Device) -> Result<(), Error> {
-        // What was allowed once may be stopped and labelled for ever.
-        if changed.spec.host_interface != current.spec.host_interface {
-            backend::check(&changed.spec.host_interface, &self.environment.allow)?;
+        self.check_allowed(&changed.spec, Some(&current.spec))
+    }
+
+    /// Whether the operator allows what a spec names and did not name before:
+    /// what was allowed once may be stopped and labelled for ever.
+    fn check_allowed(&self, spec: &DeviceSpec, before: Option<&DeviceSpec>) -> Result<(), Error> {
+        let allow = &self.environment.allow;
+        if before.is_none_or(|before| before.host_interface != spec.host_interface) {
+            backend::check(&spec.host_interface, allow)?;
+        }
+        if let Some(log) = &spec.log
+            && before.is_none_or(|before| before.log.as_ref() != Some(log))
+        {
+            backend::check_log(log, allow)?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@
 
 mod attachment;
 mod input;
+mod log;
 mod reconnect;
 mod task;
 mod writer;
@@ -264,6 +265,7 @@ impl Handle {
             discarded_bytes: Counters::get(&counters.discarded_bytes),
             lost_count: Counters::get(&counters.lost),
             break_count: Counters::get(&counters.breaks),
+            log_lost_bytes: Counters::get(&counters.log_lost),
             journal: self.journal.status(),
         }
     }

@@ -21,8 +21,11 @@ use tokio::{
 
 use self::controls::Controls;
 use super::{
-    AttachmentId, Command, EndReason, LineShared, Surroundings, Writers, input::InputQueue,
-    reconnect::Reconnect, writer::WriteLock,
+    AttachmentId, Command, EndReason, LineShared, Surroundings, Writers,
+    input::InputQueue,
+    log::{Log, Whereabouts},
+    reconnect::Reconnect,
+    writer::WriteLock,
 };
 use crate::{
     backend::{self, Backend, Link, Place, Role},
@@ -47,6 +50,7 @@ pub(super) struct Line {
     bumped: Vec<(AttachmentId, String)>,
     input: InputQueue,
     controls: Controls,
+    log: Option<Log>,
     reconnect: Reconnect,
     /// When counters that changed are told.
     counters_due: Option<Instant>,
@@ -95,6 +99,7 @@ impl Line {
             bumped: Vec::new(),
             input: InputQueue::default(),
             controls: Controls::default(),
+            log: None,
             reconnect: Reconnect::default(),
             counters_due: None,
             counters_told: Instant::now(),
@@ -115,6 +120,7 @@ impl Line {
         loop {
             let interrupt = match self.spec.run_state {
                 RunState::Stopped => {
+                    self.end_log().await;
                     self.publish(|status| {
                         status.state = State::Stopped;
                         status.retry_time = None;
@@ -125,6 +131,7 @@ impl Line {
                     self.wait(&mut commands, std::future::pending::<()>()).await.err()
                 }
                 RunState::Running => {
+                    self.follow_log();
                     self.publish(|status| {
                         // Places of the host interface before this one.
                         status.listen_address = None;
@@ -140,10 +147,30 @@ impl Line {
             }
         }
         self.input.drop_from(None);
+        self.end_log().await;
         // The journal's writer first: who waits for the line to be gone waits for
         // `commands` to close.
         drop(self);
         drop(commands);
+    }
+
+    /// Has the copy of the console made that a running device's spec asks for.
+    fn follow_log(&mut self) {
+        let line = Whereabouts {
+            device: &self.device,
+            around: &self.around,
+            shared: &self.shared,
+            status: &self.status,
+        };
+        self.log = Log::follow(self.log.take(), &self.spec, &mut self.writer, &line);
+    }
+
+    /// Ends it, for at most `limits::LOG_DRAIN`.
+    async fn end_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            // A copy that panicked has been told by the runtime.
+            log.finish(&mut self.writer).await.ok();
+        }
     }
 
     /// Opens links of one backend, one after another, until interrupted.

@@ -61,6 +61,10 @@ metrics! {
     controls: Counter, "controls", "Breaks, line settings, modem lines and window sizes sent";
     input_refused: Counter, "input_refused", "Pieces of input refused: no writer, not connected, queue full, offset gap, no input";
 
+    log_written_bytes: Counter, "log_written_bytes", "Bytes written to the copies of spec.log";
+    log_errors: Counter, "log_errors", "Failed writes of the copies of spec.log";
+    log_lost_bytes: Counter, "log_lost_bytes", "Bytes missing from the copies of spec.log";
+
     attachments: Gauge, "attachments", "Attachments open";
     attachments_refused: Counter, "attachments_refused", "Attachments refused because there were too many";
     watches: Gauge, "watches", "Watches open";

@@ -139,6 +139,7 @@ fn status(status: &DeviceStatus) -> pb::DeviceStatus {
         discarded_bytes: status.discarded_bytes,
         lost_count: status.lost_count,
         break_count: status.break_count,
+        log_lost_bytes: status.log_lost_bytes,
         journal: Some(pb::JournalStatus {
             oldest_offset: status.journal.oldest_offset,
             next_offset: status.journal.next_offset,

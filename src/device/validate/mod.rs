@@ -5,7 +5,7 @@
 mod host_interface;
 
 pub use self::host_interface::{check_line_settings, check_window};
-use super::{DeviceSpec, Labels, LibvirtSpec, ReconnectSpec};
+use super::{DeviceSpec, HostInterface, Labels, LibvirtSpec, ReconnectSpec};
 use crate::limits;
 
 /// One field at fault.
@@ -41,6 +41,10 @@ pub fn validate(spec: &DeviceSpec, labels: &Labels) -> Vec<Fault> {
     host_interface::check(&spec.host_interface, &mut faults);
     if let Some(log) = &spec.log {
         host_interface::check_path("spec.log.file", &log.file, &mut faults);
+        if matches!(&spec.host_interface, HostInterface::File(file) if file.path == log.file) {
+            let problem = "must not be spec.file.path, where the same bytes are";
+            faults.push(Fault::new("spec.log.file", problem));
+        }
     }
     if let Some(libvirt) = &spec.libvirt {
         check_libvirt(libvirt, &mut faults);

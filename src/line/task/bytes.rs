@@ -8,7 +8,7 @@
 use std::{
     cell::RefCell,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Command, LineShared},
+    super::{Command, LineShared, log::Log},
     Connected, Interrupt, Line,
 };
 use crate::{
@@ -66,6 +66,9 @@ impl Line {
             status.connected_changed = SystemTime::now();
         });
         let result = self.move_bytes(commands, backend, link.as_mut()).await;
+        if result.is_err() {
+            self.settle(link.as_mut()).await;
+        }
         self.writer.flush();
         self.input.set_in_flight(0);
         let dropped = self.input.drop_from(None);
@@ -76,6 +79,22 @@ impl Line {
             status.connected_changed = SystemTime::now();
         });
         result
+    }
+
+    /// Waits for what cannot be taken back, so that its senders are told rightly
+    /// what became of it.
+    async fn settle(&mut self, link: &mut dyn Link) {
+        let settled = std::future::poll_fn(|cx| {
+            while link.in_flight() > 0 {
+                match self.poll_front(cx, link) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => break,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            link.poll_finish(cx)
+        });
+        timeout(limits::LINK_SETTLE, settled).await.ok();
     }
 
     async fn move_bytes(
@@ -180,32 +199,49 @@ impl Line {
 
     /// Ready if something was written.
     fn poll_input(&mut self, cx: &mut Context<'_>, link: &mut dyn Link) -> Poll<Result<(), Error>> {
-        let mut total = 0;
-        while let Some(front) = self.input.front() {
-            match link.poll_write(cx, front) {
-                Poll::Ready(Ok(n)) => {
-                    total += n;
-                    self.input.wrote(n);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.input.set_in_flight(link.in_flight());
-                    break;
-                }
+        let mut written = Poll::Pending;
+        loop {
+            match self.poll_front(cx, link) {
+                Poll::Ready(Some(Ok(_))) => written = Poll::Ready(Ok(())),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) | Poll::Pending => return written,
             }
         }
-        if total == 0 {
-            return Poll::Pending;
+    }
+
+    /// Offers what waits in front; how much of it was written, or `None` if
+    /// nothing waits.
+    fn poll_front(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut dyn Link,
+    ) -> Poll<Option<Result<usize, Error>>> {
+        let Some(front) = self.input.front() else { return Poll::Ready(None) };
+        let copy = self.log.as_ref().and_then(Log::input);
+        if let Some(copy) = copy {
+            ready!(copy.poll_room(cx));
         }
-        let counters = &self.shared.counters;
-        Counters::add(&counters.input_bytes, total as u64);
-        self.around.metrics.input_bytes.inc_by(total as u64);
+        let n = match link.poll_write(cx, front) {
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Poll::Pending => {
+                self.input.set_in_flight(link.in_flight());
+                return Poll::Pending;
+            }
+        };
+        let left_out = copy.map_or(0, |copy| copy.push(&front[..n]));
+        self.input.wrote(n);
+        let (counters, metrics) = (&self.shared.counters, &self.around.metrics);
+        Counters::add(&counters.input_bytes, n as u64);
+        metrics.input_bytes.inc_by(n as u64);
         if link.discards_input() {
-            Counters::add(&counters.discarded_bytes, total as u64);
-            self.around.metrics.input_discarded_bytes.inc_by(total as u64);
+            Counters::add(&counters.discarded_bytes, n as u64);
+            metrics.input_discarded_bytes.inc_by(n as u64);
         }
+        Counters::add(&counters.log_lost, left_out as u64);
+        metrics.log_lost_bytes.inc_by(left_out as u64);
         self.last_input = Some(Instant::now());
-        Poll::Ready(Ok(()))
+        Poll::Ready(Some(Ok(n)))
     }
 
     /// Reads a turn's worth; what came before an end or an event is told first.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backend::ControlError,
-    device::{Counters, DeviceSpec, Sharing},
+    device::{Counters, DeviceSpec, RunState, Sharing},
     limits,
 };
 
@@ -141,6 +141,11 @@ impl Line {
         let changed = spec.reopens(&self.spec);
         self.writer.journal().set_retention(spec.journal.retention_bytes());
         self.spec = spec;
+        match self.spec.run_state {
+            RunState::Running if !changed => self.follow_log(),
+            // Done when the link is closed.
+            RunState::Running | RunState::Stopped => {}
+        }
         if changed || urgency == Urgency::Now {
             self.reconnect.reset();
         }

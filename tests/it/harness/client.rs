@@ -117,6 +117,23 @@ impl Client {
         self.until_status(id, state.as_str_name(), |status| status.state() == state).await
     }
 
+    pub(crate) async fn stop(&mut self, id: &str) -> pb::Device {
+        let request = pb::StopDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
+        self.devices.stop_device(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn start(&mut self, id: &str) -> pb::Device {
+        let request =
+            pb::StartDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
+        self.devices.start_device(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn delete(&mut self, id: &str) {
+        let request =
+            pb::DeleteDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
+        self.devices.delete_device(request).await.unwrap();
+    }
+
     /// Everything that a device said so far, and the gaps in it.
     pub(crate) async fn history(&mut self, id: &str) -> (Vec<u8>, Vec<pb::Gap>) {
         let request =

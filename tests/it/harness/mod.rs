@@ -8,6 +8,7 @@ mod command;
 mod datagrams;
 mod far_side;
 mod fifos;
+mod files;
 mod gathered;
 mod openssl;
 mod peers;
@@ -33,6 +34,10 @@ pub(crate) use self::{
     datagrams::{Datagrams, send_datagram},
     far_side::{FarSide, Relay},
     fifos::{FifoPair, make_fifo},
+    files::{
+        Disk, condition, file, holds, log, null, numbered_lines, send_all, send_some, stdio,
+        with_log,
+    },
     gathered::Gathered,
     openssl::{ClientCertificate, tls_client, tls_server},
     peers::{Process, peer, tool},

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use lineman::pb::{self, device_status::State};
+use lineman::pb::device_status::State;
 
 use super::{Client, Server, until_async};
 
@@ -54,23 +54,4 @@ pub(crate) async fn opens_and_closes(server: &Server, client: &mut Client, id: &
     println!("{id}: {CYCLES} links, from {before:?} to {after:?}");
     assert!(after.bytes < before.bytes + GROWTH_MAX, "{before:?} {after:?}");
     assert!(after.threads <= before.threads + THREADS_MAX, "{before:?} {after:?}");
-}
-
-impl Client {
-    pub(crate) async fn stop(&mut self, id: &str) -> pb::Device {
-        let request = pb::StopDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
-        self.devices.stop_device(request).await.unwrap().into_inner()
-    }
-
-    pub(crate) async fn start(&mut self, id: &str) -> pb::Device {
-        let request =
-            pb::StartDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
-        self.devices.start_device(request).await.unwrap().into_inner()
-    }
-
-    pub(crate) async fn delete(&mut self, id: &str) {
-        let request =
-            pb::DeleteDeviceRequest { name: format!("devices/{id}"), ..Default::default() };
-        self.devices.delete_device(request).await.unwrap();
-    }
 }
