@@ -256,7 +256,9 @@ async fn a_peer_that_is_not_there_yet_does_no_harm() {
         attacher.type_text(text).await;
         assert_eq!(receive(&far), text.as_bytes(), "an old error costs no new datagram");
         drop(far);
+        let before = attacher.ack.offset;
         attacher.type_text("into the void").await;
+        attacher.until("the kernel's word", |attacher| attacher.ack.offset > before + 6).await;
     }
     let status = client.status("early").await;
     assert_eq!((status.link_count, status.last_error.as_str()), (1, ""));
