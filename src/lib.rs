@@ -10,6 +10,7 @@ pub mod config;
 pub mod device;
 pub mod fleet;
 pub mod journal;
+pub mod libvirt;
 pub mod limits;
 pub mod line;
 pub mod name;

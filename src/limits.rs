@@ -145,6 +145,15 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 // === protocols on the wire ===
 
+/// Telnet answers that wait until the peer reads: all that an honest opening
+/// makes is below 200 bytes. Answers past it are dropped and counted.
+pub const TELNET_OUTGOING_BYTES_MAX: usize = 4 << 10;
+/// Longest telnet subnegotiation that is kept. RFC 1091 allows 40 characters,
+/// RFC 1073 has 4 bytes; only a signature of RFC 2217 is free text.
+pub const SUBNEGOTIATION_BYTES_MAX: usize = 128;
+/// A subnegotiation that has not ended after this many bytes was none, and what
+/// follows is data again: a lost end must not swallow a console.
+pub const SUBNEGOTIATION_SKIP_MAX: usize = 4 << 10;
 /// Longest message that netconsole's fragments are joined to: what the kernel
 /// formats at most (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
 pub const NETCONSOLE_RECORD_BYTES_MAX: usize = 8 << 10;
@@ -186,7 +195,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// Longest path (Linux: PATH_MAX is 4096 with the final NUL).
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest name of a domain: a file's name with room for suffixes.
-pub const DOMAIN_BYTES_MAX: usize = 200;
+pub const DOMAIN_NAME_BYTES_MAX: usize = 200;
 /// Longest guest's side of a device in libvirt XML.
 pub const GUEST_XML_BYTES_MAX: usize = 4096;
 /// Longest name of a set of credentials.
@@ -264,3 +273,21 @@ pub const PAGE_BYTES_MAX: usize = 2 << 20;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the process is out of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// === libvirt documents ===
+
+/// Largest domain XML that is read: a hundred times a large virtual machine's.
+/// Everything that is kept of it borrows from it.
+pub const DOMAIN_BYTES_MAX: usize = 1 << 20;
+/// Elements within each other: libvirt's own documents have about ten.
+pub const DOMAIN_DEPTH_MAX: usize = 32;
+/// Elements of a document: a large virtual machine has a few hundred.
+pub const DOMAIN_ELEMENTS_MAX: usize = 20_000;
+/// Attributes of an element: libvirt's largest has about twenty.
+pub const DOMAIN_ATTRIBUTES_MAX: usize = 64;
+/// Bytes of a value, references resolved: a path is at most this long (Linux's
+/// `PATH_MAX`).
+pub const DOMAIN_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Character devices of a document, a console that mirrors a serial not counted:
+/// several times what any hypervisor gives a guest.
+pub const DOMAIN_DEVICES_MAX: usize = 256;

@@ -64,6 +64,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether it is the same file, changed or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -193,10 +198,12 @@ impl Folder {
 
     /// Whether somebody listens on the socket file that is there.
     pub fn is_listening(&self) -> io::Result<bool> {
-        let found = self.look()?;
-        if found.kind() != Kind::Socket {
-            return Ok(false);
-        }
+        let found = match self.look() {
+            Ok(found) if found.kind() == Kind::Socket => found,
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let address = SocketAddrUnix::new(found.pinned().as_os_str().as_bytes())?;
         match connect(unix_socket()?, &address) {
             Err(Errno::CONNREFUSED) => Ok(false),

@@ -134,6 +134,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A socket was to be given to a group that is not there.
+    #[error("cannot give the socket to group {group}")]
+    Group {
+        /// As in the spec.
+        group: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Something that is not our own left-over stands at the path.
     #[error("{path} exists and is not a socket that this device left behind")]
     PathExists {
@@ -201,7 +210,7 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
             Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),
             Endpoint::Bind => {
                 let note = environment.sockets_dir.join(uid.to_string());
-                Box::new(unix::Server::new(unix.path.clone(), note, allow))
+                Box::new(unix::Server::new(unix.clone(), note, allow))
             }
         },
     }

@@ -28,7 +28,7 @@ mod wait;
 pub(crate) use self::{
     attacher::{Attacher, start},
     certificates::{Certificates, Holder, Identity},
-    client::{Client, bind_tcp, connect_tcp, device, pty, reason, unix, violations},
+    client::{Client, bind_tcp, connect_tcp, device, device_names, pty, reason, unix, violations},
     command::{Background, Outcome, run},
     datagrams::{Datagrams, send_datagram},
     far_side::{FarSide, Relay},
