@@ -102,6 +102,7 @@ async fn a_kernel_boots_and_what_is_lost_is_a_gap_where_it_was() {
     // The last words of a kernel have no end, and are not kept back for one.
     kernel.says(&["0,14,1758433,-,ncfrag=0/2000;Kernel panic - not syncing"]);
     observer.until_seen("not syncing\n", 0).await;
+    observer.until("its end as a gap", |observer| observer.gaps.len() == 4).await;
     let all = format!(
         "{BOOTED}<3>after the gap\nthe first chunk, the 2nd chunk.\n<1>the first chunk,\n<1>next\n\
          [    1.234567] plain; and simple\n\nKernel panic - not syncing\n<1>"
