@@ -14,7 +14,7 @@ use super::{
     text::{age, or_dash, plain, state, time},
 };
 use crate::pb::{
-    Condition, Device, DeviceSpec, DeviceStatus, JournalStatus, condition::Status,
+    Condition, Device, DeviceSpec, DeviceStatus, JournalStatus, Peer, condition::Status,
     device_spec::RunState, input_spec::Sharing,
 };
 
@@ -72,15 +72,31 @@ fn write_link(
     if !status.listen_address.is_empty() {
         line(out, "Listening on", &plain(&status.listen_address))?;
     }
-    if !status.peer_address.is_empty() {
-        line(out, "Peer", &plain(&status.peer_address))?;
+    for peer in &status.peers {
+        line(out, "Peer", &peer_text(peer))?;
     }
     line(out, "Links opened", &status.link_count.to_string())?;
     if status.refused_peer_count > 0 {
-        let refused = format!("{} far sides, one was connected", status.refused_peer_count);
+        let last = or_dash(&status.last_refusal);
+        let refused = format!("{} far sides, the last: {last}", status.refused_peer_count);
         line(out, "Refused", &refused)?;
     }
     Ok(())
+}
+
+fn peer_text(peer: &Peer) -> String {
+    let mut text = or_dash(&peer.address);
+    if !peer.description.is_empty() {
+        text += &format!(" ({})", plain(&peer.description));
+    }
+    // Only datagrams have records.
+    if peer.record_count > 0 {
+        text += &format!(", {} bytes in {} records", peer.output_bytes, peer.record_count);
+    }
+    if peer.lost_count > 0 {
+        text += &format!(", {} lost", peer.lost_count);
+    }
+    text
 }
 
 fn write_conditions(out: &mut impl Write, conditions: &[Condition]) -> io::Result<()> {
@@ -119,6 +135,10 @@ fn write_traffic(out: &mut impl Write, spec: &DeviceSpec, status: &DeviceStatus)
         line(out, "Recovery", &plain(&recovery))?;
     }
     line(out, "Output", &format!("{} bytes", status.output_bytes))?;
+    if status.lost_count > 0 {
+        let lost = format!("{} records or bytes, before they came here", status.lost_count);
+        line(out, "Lost", &lost)?;
+    }
     let mut input = format!("{} bytes", status.input_bytes);
     if status.input_dropped_bytes > 0 {
         input += &format!(", {} dropped", status.input_dropped_bytes);

@@ -289,9 +289,13 @@ impl Line {
 
     fn publish(&mut self, change: impl FnOnce(&mut LinkStatus)) {
         let count = u32::try_from(self.attachments.len()).unwrap_or(u32::MAX);
+        let refusal = self.refusal.take();
         let changed = self.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);
+            if refusal.is_some() {
+                status.last_refusal = refusal;
+            }
             status.attachment_count = count;
             *status != before
         });
@@ -301,7 +305,6 @@ impl Line {
     }
 
     fn tell_changed(&mut self) {
-        self.counters_due = None;
         self.counters_told = Instant::now();
         (self.around.changed)(&self.device);
     }

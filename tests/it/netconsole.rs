@@ -102,15 +102,15 @@ async fn a_kernel_boots_and_what_is_lost_is_a_gap_where_it_was() {
     // The last words of a kernel have no end, and are not kept back for one.
     kernel.says(&["0,14,1758433,-,ncfrag=0/2000;Kernel panic - not syncing"]);
     observer.until_seen("not syncing\n", 0).await;
+    observer.until("its end as a gap", |observer| observer.gaps.len() == 4).await;
     let all = format!(
         "{BOOTED}<3>after the gap\nthe first chunk, the 2nd chunk.\n<1>the first chunk,\n<1>next\n\
          [    1.234567] plain; and simple\n\nKernel panic - not syncing\n<1>"
     );
     assert_eq!(told(&mut client).await, all);
-    let counted = |status: &pb::DeviceStatus| status.lost_count == 6;
-    let status = client.until_status("kernel", "6 lost", counted).await;
-    assert_eq!((status.peers.len(), status.peers[0].lost_count), (1, 6));
-    assert_eq!(status.peers[0].record_count, 5 + 9 + 1);
+    let counted = |status: &pb::DeviceStatus| status.peers.iter().any(|p| p.record_count == 15);
+    let status = client.until_status("kernel", "15 datagrams", counted).await;
+    assert_eq!((status.peers.len(), status.peers[0].lost_count, status.lost_count), (1, 6, 6));
 
     // It starts anew: nothing is missing.
     kernel.says(&BOOT);
@@ -132,8 +132,8 @@ async fn two_kernels_are_counted_apart() {
     second.says(&["6,701,1,-,ncfrag=4/8; ME\n", "6,704,1,-;end\n"]);
     observer.until_seen("end\n", 0).await;
     assert_eq!(told(&mut client).await, "one\ntwo\nhalf me\nHALF ME\n<2>end\n");
-    let counted = |status: &pb::DeviceStatus| status.lost_count == 2;
-    let status = client.until_status("kernel", "2 lost", counted).await;
-    let lost = status.peers.iter().map(|peer| peer.lost_count);
-    assert!(lost.eq([0, 2]), "{:?}", status.peers);
+    let counted = |status: &pb::DeviceStatus| {
+        status.peers.iter().map(|peer| (peer.record_count, peer.lost_count)).eq([(3, 0), (4, 2)])
+    };
+    client.until_status("kernel", "what each lost", counted).await;
 }

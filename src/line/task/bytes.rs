@@ -339,13 +339,9 @@ impl Line {
             self.flush(now);
         }
         if self.counters_due.is_some_and(|due| due <= now) {
-            let refusal = self.refusal.take();
-            self.publish(|status| {
-                status.facts = link.facts();
-                if refusal.is_some() {
-                    status.last_refusal = refusal;
-                }
-            });
+            // Only here: whatever else was told meanwhile had no look at the link.
+            self.counters_due = None;
+            self.publish(|status| status.facts = link.facts());
             self.tell_changed();
         }
     }
