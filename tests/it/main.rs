@@ -25,6 +25,8 @@ mod generic_client;
 mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;
+mod matrix_dev;
+mod matrix_pty;
 mod paused_reader;
 mod peers_work;
 mod reconnect;
