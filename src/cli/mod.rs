@@ -22,6 +22,7 @@ mod exit;
 mod get;
 mod help;
 mod json;
+mod line;
 mod logs;
 mod position;
 mod retry;
@@ -147,6 +148,19 @@ pub enum Command {
     /// Send input to a device, without attaching
     #[command(after_long_help = help::send())]
     Send(send::SendArgs),
+    /// Send a break: hold the serial line of a device for a moment
+    ///
+    /// What a break does is up to the device: the magic SysRq of Linux, the
+    /// monitor of a machine, the boot ROM of a board.
+    #[command(after_long_help = help::send_break())]
+    Break(line::BreakArgs),
+    /// Show how the serial line of a device is set, or set it
+    ///
+    /// Shows speed, character, flow control and the modem lines. What is set here
+    /// holds until the host interface is opened again; `lineman apply` changes
+    /// it for good.
+    #[command(after_long_help = help::line())]
+    Line(line::LineArgs),
     /// Follow the state of devices, one line for each change
     #[command(after_long_help = help::watch())]
     Watch(watch::WatchArgs),
@@ -186,6 +200,8 @@ async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
         Command::Attach(args) => return attach::run(&server, args).await,
         Command::Logs(args) => logs::run(&server, args).await?,
         Command::Send(args) => send::run(&server, args).await?,
+        Command::Break(args) => line::send_break(&server, args).await?,
+        Command::Line(args) => line::line(&server, args).await?,
         Command::Watch(args) => watch::run(&server, args).await?,
     }
     Ok(Exit::Done)

@@ -18,6 +18,7 @@ mod attach_and_replay;
 mod bad_input;
 mod boot;
 mod cli_session;
+mod controls;
 mod dev_mode;
 mod devices;
 mod eight_bit;
