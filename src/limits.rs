@@ -92,6 +92,14 @@ pub const BREAK_MIN: Duration = Duration::from_millis(1);
 pub const BREAK_MAX: Duration = Duration::from_secs(10);
 /// See [`BREAK_MIN`].
 pub const BREAK_DEFAULT: Duration = Duration::from_millis(250);
+/// How long after its bytes a serial port is asked for its modem lines and for
+/// what it has lost: often enough for people, and no timer while it is idle.
+pub const PORT_LOOK: Duration = Duration::from_secs(1);
+/// How long a serial port that is closed may go on sending what it took: some
+/// 100 bytes at 1200 baud, a screen at 115200. The kernel alone would wait 30 s.
+pub const PORT_CLOSE_DRAIN: Duration = Duration::from_secs(1);
+/// Between two attempts to write to a printer that takes nothing now.
+pub const PRINTER_RETRY: Duration = Duration::from_millis(100);
 /// A far side that has ended its sending gets input that was queued already for
 /// this long; then the link ends, so that it holds no place for ever.
 pub const HALF_CLOSE_DRAIN: Duration = Duration::from_secs(1);

@@ -50,6 +50,9 @@ pub(super) async fn get_line_settings(
     let id = device_id("device", &request.device)?;
     api.authorize(&extensions, Action::Get, Some(&id))?;
     let entry = api.inner.fleet.get(&id).map_err(|error| Error::Fleet(error, id.clone()))?;
+    // A port does not tell when it changes. One that does not answer, or has too
+    // many that ask, is told as it was last seen.
+    let _unless_it_does_not_answer = timeout(limits::CONTROL_TIMEOUT * 2, entry.line.look()).await;
     let facts = entry.line.status().link.facts;
     let Some(settings) = facts.line_settings else {
         let error = if entry.line.state() == State::Connected {

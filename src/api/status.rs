@@ -201,7 +201,9 @@ fn of_control(error: &ControlError, id: &DeviceId) -> Status {
         Status::with_error_details(Code::Unavailable, format!("{id}: {error}"), details)
     };
     match error {
-        ControlError::Unsupported(_) => precondition("CONTROL_UNSUPPORTED", &error.to_string(), id),
+        ControlError::Unsupported(_) => {
+            precondition("CONTROL_UNSUPPORTED", &format!("{id}: {error}"), id)
+        }
         ControlError::NotConnected => unavailable("NOT_CONNECTED"),
         ControlError::Busy | ControlError::Failed(_) => unavailable("CONTROL_FAILED"),
     }

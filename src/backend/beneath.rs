@@ -68,6 +68,14 @@ pub enum OpenError {
     Unsupported,
 }
 
+impl OpenError {
+    /// Makes errors of the operating system ones of opening `path`.
+    pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path: path.clone(), source }
+    }
+}
+
 /// What a path can lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -85,6 +93,8 @@ pub enum Kind {
     CharacterDevice,
     /// A character device of the terminal driver.
     Terminal,
+    /// A character device of the printer driver.
+    Printer,
     /// A block device.
     BlockDevice,
 }
@@ -99,6 +109,7 @@ impl fmt::Display for Kind {
             Self::Symlink => "a symbolic link",
             Self::CharacterDevice => "a character device",
             Self::Terminal => "a terminal",
+            Self::Printer => "a parallel printer port",
             Self::BlockDevice => "a block device",
         })
     }

@@ -30,7 +30,7 @@ const DEV: &str = "/dev";
 /// Links from a name to a device; udev needs one.
 const HOPS_MAX: usize = 8;
 /// Device numbers of pseudo terminals (Linux, Documentation/admin-guide/devices.txt).
-const PTY_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
+pub(super) const PTY_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
 
 /// Opens a device whose path is in the list.
 pub(super) fn open(allow: &Allow, path: &Path, flags: OFlags) -> Result<OwnedFd, OpenError> {

@@ -134,6 +134,13 @@ pub trait Link: Send {
         Poll::Ready(Err(ControlError::Unsupported(control.name())))
     }
 
-    /// What is known of the other end.
+    /// Looks again at what [`Link::facts`] tells, where it does not tell by itself
+    /// when it changes; asked again until it is ready. Ends by itself within
+    /// `limits::CONTROL_TIMEOUT`.
+    fn poll_look(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ControlError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is known of the other end, without waiting for anything.
     fn facts(&self) -> Facts;
 }

@@ -11,10 +11,13 @@
 mod allow;
 mod append;
 mod beneath;
+mod descriptor;
+mod dev;
 mod domain_log;
 mod file;
 mod folder;
 mod host_device;
+mod left_over;
 mod link;
 mod null;
 mod offload;
@@ -98,7 +101,8 @@ pub trait Backend: Send {
 pub struct Environment {
     /// What specs may name.
     pub allow: Arc<Allow>,
-    /// Where notes about our own sockets and FIFOs are kept; see `unix`, `pipe`.
+    /// Where notes about what is ours are kept: sockets, FIFOs, links; see `unix`,
+    /// `pipe` and `left_over`.
     pub sockets_dir: PathBuf,
     /// Name look-ups at once, so that dead DNS does not take every thread.
     pub lookups: Arc<Semaphore>,
@@ -185,6 +189,39 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Something that is not our own left-over stands at the path.
+    #[error("{path} exists and is not what this device left behind")]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Somebody has a port to himself.
+    #[error("{path} is in use by another program or device")]
+    InUse {
+        /// The port.
+        path: PathBuf,
+    },
+    /// A port was not set as asked.
+    #[error("cannot set {path}")]
+    Settings {
+        /// The port.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A parallel port that expects us to speak IEEE 1284.
+    #[error(
+        "{path} is a raw parallel port (ppdev), which needs a program that drives its wires; use \
+         the printer port /dev/lpN of the same connector"
+    )]
+    RawParallel {
+        /// The port.
+        path: PathBuf,
+    },
+    /// The hardware of a port, or the other end of a terminal, is gone.
+    #[error("the port hung up: it was unplugged, or its other end has gone")]
+    HungUp,
     /// A connection could not be taken.
     #[error("cannot accept a connection")]
     Accept(#[source] io::Error),
@@ -222,10 +259,13 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
         HostInterface::Null {} => Box::new(null::Null),
         HostInterface::File(file) => Box::new(file::File::new(file, environment)),
         HostInterface::Stdio(stdio) => Box::new(stdio::Stdio::new(stdio, uid, environment)),
-        HostInterface::Dev(_) => Box::new(null::Null),
-        HostInterface::Pty(_) => Box::new(pty::Pty::new()),
         HostInterface::Pipe(pipe) => Box::new(pipe::Pipe::new(pipe.clone(), uid, environment)),
         HostInterface::Udp(udp) => Box::new(udp::Udp::new(udp.clone(), environment)),
+        HostInterface::Dev(dev) => Box::new(dev::Dev::new(dev.clone(), allow)),
+        HostInterface::Pty(pty) => {
+            let note = environment.sockets_dir.join(uid.to_string());
+            Box::new(pty::Pty::new(pty.clone(), note, allow))
+        }
         HostInterface::Tcp(tcp) => match tcp.mode {
             Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
             Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
@@ -244,12 +284,15 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
 /// said before it is used.
 pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
     match spec {
-        HostInterface::Null {} | HostInterface::Pty(_) => Ok(()),
-        HostInterface::Dev(_) => Ok(()),
+        HostInterface::Null {} => Ok(()),
         HostInterface::Pipe(pipe) => allow.path_as_written(&pipe.path),
         HostInterface::Udp(udp) => udp::check(udp, allow),
         HostInterface::File(file) => allow.path_as_written(&file.path),
         HostInterface::Stdio(_) => allow.domain_logs().map(drop),
+        HostInterface::Dev(dev) => allow.device_as_written(&dev.path),
+        HostInterface::Pty(pty) => {
+            pty.link.as_deref().map_or(Ok(()), |link| allow.path_as_written(link))
+        }
         HostInterface::Tcp(tcp) => match tcp.host.parse() {
             Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
             Err(_) => allow.some_network(),

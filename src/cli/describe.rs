@@ -10,12 +10,15 @@ use std::{
 };
 
 use super::{
+    line::{modem_lines_text, settings_text},
     table::{endpoint, id, interface},
     text::{age, or_dash, plain, state, time},
 };
 use crate::pb::{
-    Condition, Device, DeviceSpec, DeviceStatus, JournalStatus, Peer, condition::Status,
-    device_spec::RunState, input_spec::Sharing,
+    Condition, Device, DeviceSpec, DeviceStatus, JournalStatus, Peer,
+    condition::Status,
+    device_spec::{HostInterface, RunState},
+    input_spec::Sharing,
 };
 
 /// Width of the names before the values.
@@ -69,29 +72,62 @@ fn write_link(
         let hint = format!("{path} (open it on the server's host, as with `screen {path}`)");
         line(out, "Pty", &hint)?;
     }
+    if let Some(HostInterface::Pty(pty)) = &spec.host_interface
+        && !pty.link.is_empty()
+    {
+        line(out, "Link to the pty", &plain(&pty.link))?;
+    }
     if !status.listen_address.is_empty() {
         line(out, "Listening on", &plain(&status.listen_address))?;
     }
     for peer in &status.peers {
         line(out, "Peer", &peer_text(peer))?;
     }
+    write_serial(out, status)?;
     line(out, "Links opened", &status.link_count.to_string())?;
     if status.refused_peer_count > 0 {
-        let last = or_dash(&status.last_refusal);
-        let refused = format!("{} far sides, the last: {last}", status.refused_peer_count);
-        line(out, "Refused", &refused)?;
+        line(out, "Refused", &format!("{} far sides", status.refused_peer_count))?;
+    }
+    if !status.last_refusal.is_empty() {
+        line(out, "Last refusal", &plain(&status.last_refusal))?;
+    }
+    if let Some(log) = &spec.log {
+        line(out, "Copy in", &plain(&log.file))?;
     }
     Ok(())
 }
 
+/// What a serial line and a terminal have beside their bytes.
+fn write_serial(out: &mut impl Write, status: &DeviceStatus) -> io::Result<()> {
+    if let Some(settings) = &status.line_settings {
+        line(out, "Line settings", &settings_text(settings))?;
+    }
+    if let Some(lines) = &status.modem_lines {
+        line(out, "Modem lines", &modem_lines_text(lines))?;
+    }
+    if status.receive_error_count > 0 {
+        let errors = format!("{} characters (wrong speed?)", status.receive_error_count);
+        line(out, "Damaged", &errors)?;
+    }
+    if status.break_count > 0 {
+        line(out, "Breaks received", &status.break_count.to_string())?;
+    }
+    if let Some(window) = &status.window {
+        let size = format!("{} columns by {} rows", window.columns, window.rows);
+        line(out, "Window", &size)?;
+    }
+    Ok(())
+}
+
+/// Who it is, since when, and what came from there.
 fn peer_text(peer: &Peer) -> String {
     let mut text = or_dash(&peer.address);
     if !peer.description.is_empty() {
         text += &format!(" ({})", plain(&peer.description));
     }
-    // Only datagrams have records.
+    text += &format!(", since {}, {} bytes", time(peer.connect_time), peer.output_bytes);
     if peer.record_count > 0 {
-        text += &format!(", {} bytes in {} records", peer.output_bytes, peer.record_count);
+        text += &format!(" in {} records", peer.record_count);
     }
     if peer.lost_count > 0 {
         text += &format!(", {} lost", peer.lost_count);
@@ -134,17 +170,17 @@ fn write_traffic(out: &mut impl Write, spec: &DeviceSpec, status: &DeviceStatus)
     if !recovery.is_empty() {
         line(out, "Recovery", &plain(&recovery))?;
     }
-    line(out, "Output", &format!("{} bytes", status.output_bytes))?;
+    let mut output = format!("{} bytes", status.output_bytes);
     if status.lost_count > 0 {
-        let lost = format!("{} records or bytes, before they came here", status.lost_count);
-        line(out, "Lost", &lost)?;
+        output += &format!(", {} lost before they came here", status.lost_count);
     }
+    line(out, "Output", &output)?;
     let mut input = format!("{} bytes", status.input_bytes);
     if status.input_dropped_bytes > 0 {
         input += &format!(", {} dropped", status.input_dropped_bytes);
     }
     if status.discarded_bytes > 0 {
-        input += &format!(", {} thrown away", status.discarded_bytes);
+        input += &format!(", {} discarded", status.discarded_bytes);
     }
     line(out, "Input", &input)?;
     if let Some(log) = &spec.log {
@@ -170,6 +206,7 @@ fn line(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pb::{LineSettings, ModemLines, WindowSize};
 
     #[test]
     fn a_device_that_nothing_is_known_of_is_described_too() {
@@ -177,6 +214,56 @@ mod tests {
         write(&mut out, &Device::default(), SystemTime::now()).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("Name:            -\n"), "{text}");
+    }
+
+    #[test]
+    fn tells_what_is_on_the_other_end_and_nothing_drives_the_terminal() {
+        let peer = Peer {
+            address: "10.0.0.7:5000".to_owned(),
+            description: "\u{1b}[2J".to_owned(),
+            output_bytes: 12,
+            record_count: 3,
+            lost_count: 1,
+            ..Peer::default()
+        };
+        let device = Device {
+            status: Some(DeviceStatus {
+                peers: vec![peer],
+                line_settings: Some(LineSettings {
+                    baud: 9600,
+                    data_bits: 8,
+                    ..LineSettings::default()
+                }),
+                modem_lines: Some(ModemLines { dtr: true, ..ModemLines::default() }),
+                window: Some(WindowSize { rows: 24, columns: 80 }),
+                receive_error_count: 5,
+                break_count: 2,
+                refused_peer_count: 4,
+                last_refusal: "10.0.0.8:1: full\u{7}".to_owned(),
+                lost_count: 6,
+                discarded_bytes: 7,
+                ..DeviceStatus::default()
+            }),
+            ..Device::default()
+        };
+        let mut out = Vec::new();
+        write(&mut out, &device, SystemTime::now()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for (name, value) in [
+            ("Peer", "10.0.0.7:5000 (\u{fffd}[2J), since -, 12 bytes in 3 records, 1 lost"),
+            ("Line settings", "9600 8N1"),
+            ("Modem lines", "DTR on, RTS off, CTS off, DSR off, RI off, CD off"),
+            ("Damaged", "5 characters (wrong speed?)"),
+            ("Breaks received", "2"),
+            ("Window", "80 columns by 24 rows"),
+            ("Refused", "4 far sides"),
+            ("Last refusal", "10.0.0.8:1: full\u{fffd}"),
+            ("Output", "0 bytes, 6 lost before they came here"),
+            ("Input", "0 bytes, 7 discarded"),
+        ] {
+            let line = format!("{:NAME_WIDTH$} {value}\n", format!("{name}:"));
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 
     #[test]

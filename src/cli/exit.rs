@@ -196,7 +196,7 @@ pub(super) fn root(error: &(dyn Error + 'static)) -> String {
 
 fn exit_of(code: Code, reason: &str) -> Exit {
     match (code, reason) {
-        (_, "NOT_CONNECTED" | "INPUT_INCOMPLETE") => Exit::WrongState,
+        (_, "NOT_CONNECTED" | "INPUT_INCOMPLETE" | "CONTROL_FAILED") => Exit::WrongState,
         (Code::NotFound, _) => Exit::NotFound,
         (Code::AlreadyExists | Code::Aborted, _) => Exit::Conflict,
         (Code::Unauthenticated | Code::PermissionDenied, _) => Exit::Denied,

@@ -114,6 +114,40 @@ Examples:
 );
 
 page!(
+    send_break,
+    "\
+Returns when the break has ended. It does not wait for input that the device has
+not taken: a break is there to get through when nothing else does. Over telnet
+the length is up to the other end.
+
+Examples:
+  lineman break node7
+  lineman break node7 --duration 1s
+  lineman break node7 --force"
+);
+
+page!(
+    line,
+    "\
+SETTINGS are joined by commas, in any order:
+  9600       a speed, in bits a second
+  7E1        a character: 5 to 8 bits; parity N(one), E(ven), O(dd), M(ark) or
+             S(pace); 1, 1.5 or 2 stop bits
+  rtscts     flow control: none, rtscts or xonxoff
+Those left out stay as they are. If the port cannot do what is asked, it stays as
+it was, and that is told (8).
+
+With flow control by RTS and CTS the port moves RTS by itself.
+
+Examples:
+  lineman line node7
+  lineman line node7 9600
+  lineman line node7 9600,7E1,rtscts
+  lineman line node7 --dtr off
+  lineman line node7 --rts on --force"
+);
+
+page!(
     watch,
     "\
 Shows what is there, then every change, until it is stopped. States in between

@@ -23,6 +23,7 @@ mod get;
 mod help;
 mod json;
 mod libvirt;
+mod line;
 mod logs;
 mod position;
 mod retry;
@@ -148,6 +149,19 @@ pub enum Command {
     /// Send input to a device, without attaching
     #[command(after_long_help = help::send())]
     Send(send::SendArgs),
+    /// Send a break: hold the serial line of a device for a moment
+    ///
+    /// What a break does is up to the device: the magic SysRq of Linux, the
+    /// monitor of a machine, the boot ROM of a board.
+    #[command(after_long_help = help::send_break())]
+    Break(line::BreakArgs),
+    /// Show how the serial line of a device is set, or set it
+    ///
+    /// Shows speed, character, flow control and the modem lines. What is set here
+    /// holds until the host interface is opened again; `lineman apply` changes
+    /// it for good.
+    #[command(after_long_help = help::line())]
+    Line(line::LineArgs),
     /// Follow the state of devices, one line for each change
     #[command(after_long_help = help::watch())]
     Watch(watch::WatchArgs),
@@ -182,6 +196,8 @@ async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
         Command::Attach(args) => return attach::run(&server(global)?, args).await,
         Command::Logs(args) => logs::run(&server(global)?, args).await?,
         Command::Send(args) => send::run(&server(global)?, args).await?,
+        Command::Break(args) => line::send_break(&server(global)?, args).await?,
+        Command::Line(args) => line::line(&server(global)?, args).await?,
         Command::Watch(args) => watch::run(&server(global)?, args).await?,
         Command::Libvirt(command) => libvirt::run(command, || server(global)).await?,
     }

@@ -101,6 +101,8 @@ pub struct Facts {
     pub modem_lines: Option<ModemLines>,
     /// The size of the terminal.
     pub window: Option<WindowSize>,
+    /// Characters that came damaged since the link was opened.
+    pub receive_errors: u64,
 }
 
 /// The part of the status that changes with events; published by the line.

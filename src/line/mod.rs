@@ -131,6 +131,10 @@ enum Command {
         control: Control,
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    /// Looks again at what the link knows of its other end.
+    Look {
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
     /// The spec is now this one; `open_now` skips the back-off.
     Reconfigure {
         spec: Box<DeviceSpec>,
@@ -273,6 +277,14 @@ impl Handle {
     /// The link's state now.
     pub fn state(&self) -> State {
         self.status.borrow().state
+    }
+
+    /// Has the link look again at what it knows of its other end, for
+    /// [`Handle::status`] to tell.
+    pub async fn look(&self) -> Result<(), Error> {
+        let (answer, looked) = oneshot::channel();
+        self.commands.send(Command::Look { answer }).await.map_err(|_| self.ended())?;
+        looked.await.map_err(|_| self.ended())?
     }
 
     /// Joins the line as `name`.

@@ -153,6 +153,7 @@ fn status(status: &DeviceStatus) -> pb::DeviceStatus {
         line_settings: facts.line_settings.as_ref().map(line_settings_to_pb),
         modem_lines: facts.modem_lines.map(modem_lines_to_pb),
         window: facts.window.map(serial::window_to_pb),
+        receive_error_count: facts.receive_errors,
     }
 }
 

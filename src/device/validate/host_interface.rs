@@ -6,7 +6,7 @@ use super::Fault;
 use crate::{
     device::{
         DevKind, DevSpec, Endpoint, HostInterface, LineSettings, PipeSpec, PtySpec, StdioSpec,
-        Switch, TcpSpec, UdpSpec, UnixSpec, WindowSize,
+        StopBits, Switch, TcpSpec, UdpSpec, UnixSpec, WindowSize,
     },
     limits,
 };
@@ -82,6 +82,10 @@ fn check_dev(dev: &DevSpec, faults: &mut Vec<Fault>) {
     check_path("spec.dev.path", &dev.path, faults);
     if let Some(settings) = &dev.line_settings {
         check_line_settings("spec.dev.line_settings", settings, faults);
+        if settings.stop_bits == StopBits::OnePointFive {
+            let problem = "must be one or two: ports of this host have no 1.5";
+            faults.push(Fault::new("spec.dev.line_settings.stop_bits", problem));
+        }
     }
     if dev.kind == DevKind::Parallel {
         if dev.line_settings.is_some() {

@@ -183,15 +183,17 @@ impl Line {
         backend: &mut dyn Backend,
         link: &mut dyn Link,
     ) -> Poll<LinkEvent> {
-        let asked = self.controls.poll(cx, link);
+        if self.controls.poll(cx, link).is_ready() {
+            // Whoever asked finds in the status what became of it.
+            self.publish(|status| status.facts = link.facts());
+            self.controls.answer();
+        }
         let written = self.poll_input(cx, link);
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(LinkEvent::Lost(error));
         }
         match self.poll_output(cx, link) {
             Poll::Ready(event) => Poll::Ready(event),
-            // What was asked may have changed what is known.
-            Poll::Pending if asked.is_ready() => Poll::Ready(LinkEvent::Changed),
             Poll::Pending if written.is_ready() => Poll::Ready(LinkEvent::Moved),
             Poll::Pending => backend.poll_refuse(cx).map(LinkEvent::Refused),
         }

@@ -9,6 +9,7 @@ use super::{
         Writers,
     },
     Attached, Connected, Interrupt, Line,
+    controls::Asked,
 };
 use crate::{
     backend::ControlError,
@@ -46,9 +47,13 @@ impl Line {
                 } else if connected == Connected::No {
                     answer.send(Err(ControlError::NotConnected.into())).ok();
                 } else {
-                    self.controls.push(control, answer);
+                    self.controls.push(Asked::Control(control), answer);
                 }
             }
+            Command::Look { answer } if connected == Connected::No => {
+                answer.send(Err(ControlError::NotConnected.into())).ok();
+            }
+            Command::Look { answer } => self.controls.push(Asked::Look, answer),
             Command::Reconfigure { spec, revision, urgency } => {
                 // Two updates may come in the other order.
                 if revision >= self.revision {

@@ -23,6 +23,7 @@ mod telnet;
 mod terminal;
 mod traffic;
 mod u_boot;
+mod usage;
 mod virsh;
 mod wait;
 
