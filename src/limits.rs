@@ -17,6 +17,14 @@ pub const RETENTION_BYTES_MAX: u64 = 1 << 50;
 /// A segment is this part of the retention, so that deleting the oldest one
 /// never removes more than an eighth of the history.
 pub const SEGMENTS_PER_RETENTION: u64 = 8;
+/// Largest gap that is kept as a hole in a segment; output after a longer one
+/// begins a new segment. A hole counts against the retention with its length,
+/// so that it must not be long; a segment takes files, so that a device that
+/// loses output all the time must not begin one at each gap.
+pub const HOLE_BYTES_MAX: u64 = 64 << 10;
+/// What a segment counts against the retention at least: a block for each of
+/// its two files. Bounds how many there are of a device with long gaps.
+pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
 /// Largest segment file: what a pager opens at once without complaint.
 pub const SEGMENT_BYTES_MAX: u64 = 32 << 20;
 
@@ -92,6 +100,26 @@ pub const LINK_PEERS_MAX: u32 = 16;
 /// Senders of datagrams that one device tells apart; the longest silent one
 /// makes place.
 pub const SENDERS_MAX: usize = 64;
+/// Room that the kernel is asked for, for datagrams that wait for one device: a
+/// second of a loud kernel. It counts its own bookkeeping too and so gives twice
+/// as much, and no more than `net.core.rmem_max`.
+pub const DATAGRAM_QUEUE_BYTES: usize = 1 << 20;
+/// Longest datagram of input: what the least IPv6 path takes without being cut
+/// into pieces (RFC 8200 section 5: 1280 bytes, less 48 of headers), so that a
+/// lost piece never costs a whole one. A keystroke is never held back for it.
+pub const DATAGRAM_BYTES_MAX: usize = 1232;
+/// Where even that is refused: what any IPv4 host must take (RFC 1122 section
+/// 3.3.2: 576 bytes, less 68 of headers at their longest).
+pub const DATAGRAM_BYTES_MIN: usize = 508;
+/// Datagrams without output (empty, of strangers) that are looked at in one
+/// turn, so that a flood of them stops nothing else.
+pub const DATAGRAMS_SKIPPED_MAX: usize = 64;
+/// A message of netconsole whose rest has not come for this long is given out as
+/// it is: the last one of a crash has no rest.
+pub const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a quiet named pipe is looked at: whether it still has its name. The
+/// kernel tells nobody. Costs one fstat(2).
+pub const PIPE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes read from a far side at once.
 pub const LINE_READ_BYTES: usize = 64 << 10;
 /// Longest that a busy device's output is held back to be joined.
@@ -157,6 +185,24 @@ pub const LOG_RETRY_MIN: Duration = Duration::from_secs(1);
 /// See [`LOG_RETRY_MIN`].
 pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
 
+// === protocols on the wire ===
+
+/// Telnet answers that wait until the peer reads: all that an honest opening
+/// makes is below 200 bytes. Answers past it are dropped and counted.
+pub const TELNET_OUTGOING_BYTES_MAX: usize = 4 << 10;
+/// Longest telnet subnegotiation that is kept. RFC 1091 allows 40 characters,
+/// RFC 1073 has 4 bytes; only a signature of RFC 2217 is free text.
+pub const SUBNEGOTIATION_BYTES_MAX: usize = 128;
+/// A subnegotiation that has not ended after this many bytes was none, and what
+/// follows is data again: a lost end must not swallow a console.
+pub const SUBNEGOTIATION_SKIP_MAX: usize = 4 << 10;
+/// Longest message that netconsole's fragments are joined to: what the kernel
+/// formats at most (CONSOLE_EXT_LOG_MAX, PRINTK_MESSAGE_MAX).
+pub const NETCONSOLE_RECORD_BYTES_MAX: usize = 8 << 10;
+/// Sequence numbers that may be missing at once. More is another kernel or a
+/// forged datagram, and says nothing of a loss.
+pub const NETCONSOLE_MISSING_MAX: u64 = 1 << 20;
+
 // === attachments ===
 
 /// Attachments of one device.
@@ -191,7 +237,7 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// Longest path (Linux: PATH_MAX is 4096 with the final NUL).
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest name of a domain: a file's name with room for suffixes.
-pub const DOMAIN_BYTES_MAX: usize = 200;
+pub const DOMAIN_NAME_BYTES_MAX: usize = 200;
 /// Longest guest's side of a device in libvirt XML.
 pub const GUEST_XML_BYTES_MAX: usize = 4096;
 /// Longest name of a set of credentials.
@@ -269,3 +315,21 @@ pub const PAGE_BYTES_MAX: usize = 2 << 20;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the process is out of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// === libvirt documents ===
+
+/// Largest domain XML that is read: a hundred times a large virtual machine's.
+/// Everything that is kept of it borrows from it.
+pub const DOMAIN_BYTES_MAX: usize = 1 << 20;
+/// Elements within each other: libvirt's own documents have about ten.
+pub const DOMAIN_DEPTH_MAX: usize = 32;
+/// Elements of a document: a large virtual machine has a few hundred.
+pub const DOMAIN_ELEMENTS_MAX: usize = 20_000;
+/// Attributes of an element: libvirt's largest has about twenty.
+pub const DOMAIN_ATTRIBUTES_MAX: usize = 64;
+/// Bytes of a value, references resolved: a path is at most this long (Linux's
+/// `PATH_MAX`).
+pub const DOMAIN_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Character devices of a document, a console that mirrors a serial not counted:
+/// several times what any hypervisor gives a guest.
+pub const DOMAIN_DEVICES_MAX: usize = 256;

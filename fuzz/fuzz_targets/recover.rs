@@ -12,13 +12,16 @@ use lineman::{
     telemetry::Metrics,
 };
 
-fuzz_target!(|input: (Vec<u8>, Vec<u8>, bool)| {
-    let (log, index, same_boot) = input;
+fuzz_target!(|input: (Vec<u8>, Vec<u8>, bool, bool)| {
+    let (log, index, same_boot, with_gaps) = input;
     let dir = tempfile::tempdir().unwrap();
     let journal = dir.path().join("a@0000000000000001");
     fs::create_dir(&journal).unwrap();
     fs::write(journal.join("00000000000000000000.log"), &log).unwrap();
     fs::write(journal.join("00000000000000000000.idx"), &index).unwrap();
+    if with_gaps {
+        fs::write(journal.join("00000000000000000000.gaps"), "").unwrap();
+    }
     if same_boot {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         fs::write(dir.path().join("boot"), format!("{} running", boot.trim())).unwrap();

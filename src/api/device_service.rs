@@ -7,11 +7,12 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, authorize::device_id, convert, field_mask, filter::Filter, page, status::Error, watch,
+    Api, authorize::device_id, convert, domain_xml, field_mask, filter::Filter, page,
+    status::Error, watch,
 };
 use crate::{
     auth::Action,
-    device::{Device, Fault, RunState, Uid},
+    device::{Device, Fault, RunState},
     fleet::{self, Entry, NewDevice},
     limits,
     line::Urgency,
@@ -36,7 +37,7 @@ impl DeviceService for Api {
         let refused = |error| Error::Fleet(error, id.clone());
         if request.validate_only {
             return match self.inner.fleet.check_create(&new) {
-                Ok(()) => Ok(Response::new(preview(new))),
+                Ok(()) => Ok(Response::new(convert::preview(new))),
                 Err(error) => self.created_before(error, &new).map_err(Into::into),
             };
         }
@@ -156,6 +157,21 @@ impl DeviceService for Api {
         Ok(Response::new(Box::pin(events)))
     }
 
+    async fn import_domain_xml(
+        &self,
+        request: Request<pb::ImportDomainXmlRequest>,
+    ) -> Result<Response<pb::ImportDomainXmlResponse>, Status> {
+        let (_metadata, extensions, request) = request.into_parts();
+        Ok(Response::new(domain_xml::import(self, &extensions, request).await?))
+    }
+
+    async fn export_domain_xml(
+        &self,
+        request: Request<pb::ExportDomainXmlRequest>,
+    ) -> Result<Response<pb::ExportDomainXmlResponse>, Status> {
+        Ok(Response::new(domain_xml::export(self, request.extensions(), request.get_ref())?))
+    }
+
     async fn start_device(
         &self,
         request: Request<pb::StartDeviceRequest>,
@@ -252,22 +268,6 @@ fn parse_create(id: DeviceId, request: &pb::CreateDeviceRequest) -> Result<NewDe
             Err(Error::Fields(faults))
         }
     }
-}
-
-/// What a device would be if it were made.
-fn preview(new: NewDevice) -> pb::Device {
-    let now = std::time::SystemTime::now();
-    let device = Device {
-        id: new.id,
-        uid: Uid(0),
-        labels: new.labels,
-        spec: new.spec,
-        create_time: now,
-        update_time: now,
-        revision: 0,
-        create_request_id: String::new(),
-    };
-    pb::Device { uid: String::new(), etag: String::new(), ..convert::stored(&device) }
 }
 
 fn check_etag(entry: &Entry, etag: &str) -> Result<(), Error> {

@@ -15,6 +15,7 @@ mod console_service;
 mod control;
 mod convert;
 mod device_service;
+mod domain_xml;
 mod field_mask;
 mod filter;
 mod page;

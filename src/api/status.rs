@@ -19,9 +19,10 @@ use crate::{
 
 /// `ErrorInfo.domain` of every error.
 const DOMAIN: &str = "lineman.v1";
-/// Faults of one request that are told by name; the message tells how many there
-/// are.
-const FAULTS_TOLD: usize = 16;
+/// Faults of one request that are told by name: they travel in trailers, and
+/// more than 8 KiB of those many clients do not accept. The message tells how
+/// many there are.
+const FAULTS_BYTES_MAX: usize = 4 << 10;
 /// When to try again what was refused for a moment.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -30,6 +31,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Error {
     /// Fields are wrong; all of them are told.
     Fields(Vec<Fault>),
+    /// A document is wrong; all of its faults are told.
+    Xml(Vec<Fault>),
+    /// There is no device of a domain.
+    DomainNotFound,
     /// A device's name does not parse.
     Name { field: &'static str, error: crate::name::Error },
     /// The token is not ours or was made for other arguments.
@@ -77,8 +82,12 @@ impl From<auth::Denied> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
-            Error::Fields(faults) => fields(&faults),
-            Error::Name { field, error } => fields(&[Fault::new(field, error.to_string())]),
+            Error::Fields(faults) => fields("INVALID_FIELDS", "fields are wrong", &faults),
+            Error::Xml(faults) => fields("INVALID_XML", "faults in the XML", &faults),
+            Error::DomainNotFound => {
+                status(Code::NotFound, "DEVICE_NOT_FOUND", "there is no device of the domain", &[])
+            }
+            Error::Name { field, error } => one_field(Fault::new(field, error.to_string())),
             Error::PageToken => fault(
                 "INVALID_PAGE_TOKEN",
                 Fault::new("page_token", "must be next_page_token of a list with the same filter"),
@@ -133,7 +142,7 @@ impl From<Error> for Status {
             Error::Denied(denied) => {
                 status(Code::PermissionDenied, "PERMISSION_DENIED", &denied.to_string(), &[])
             }
-            Error::Protocol(problem) => fields(&[Fault::new("message", problem)]),
+            Error::Protocol(problem) => one_field(Fault::new("message", problem)),
             Error::Stopping => shutting_down(),
             Error::Stream(status) => status,
         }
@@ -228,16 +237,28 @@ fn internal(error: &dyn std::error::Error, id: &DeviceId) -> Status {
     status(Code::Internal, "INTERNAL", &message, &[("incident", &incident)])
 }
 
-fn fields(faults: &[Fault]) -> Status {
-    let message = match faults {
-        [one] => format!("{}: {}", one.field, one.problem),
-        more => format!("{} fields are wrong", more.len()),
-    };
-    let mut details = info("INVALID_FIELDS", &[]);
-    // Details travel in trailers: more than this a client would not accept.
-    for fault in faults.iter().take(FAULTS_TOLD) {
+fn one_field(fault: Fault) -> Status {
+    fields("INVALID_FIELDS", "fields are wrong", &[fault])
+}
+
+fn fields(reason: &str, what: &str, faults: &[Fault]) -> Status {
+    let mut details = info(reason, &[]);
+    let mut room = FAULTS_BYTES_MAX;
+    let mut told = 0;
+    for fault in faults {
+        let size = fault.field.len() + fault.problem.len() + 8;
+        if size > room {
+            break;
+        }
+        room -= size;
+        told += 1;
         details.add_bad_request_violation(fault.field.as_str(), fault.problem.as_str());
     }
+    let message = match faults {
+        [one] => format!("{}: {}", one.field, one.problem),
+        all if all.len() == told => format!("{told} {what}"),
+        all => format!("{} {what}; the first {told} are told", all.len()),
+    };
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use rustix::fs::OFlags;
 
 use super::{
-    beneath::{Found, Kind, Miss, OpenError, Reserved, find, open_root},
+    beneath::{Found, Kind, Links, Miss, OpenError, Reserved, find, open_root},
     folder::Folder,
     host_device,
 };
@@ -124,6 +124,13 @@ impl Allow {
         self.networks.iter().any(|network| network.ports.contains(&port) && holds(&network.net))
     }
 
+    /// Whether datagrams from `ip` may be heard. Its port is whatever the sender
+    /// was given and says nothing, so ports in the list do not count.
+    pub fn sender(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.networks.iter().any(|network| network.net.contains(&ip))
+    }
+
     /// Whether any address is allowed, for a name that is looked up later.
     pub fn some_network(&self) -> Result<(), Denied> {
         if self.networks.is_empty() { Err(Denied::AnyAddress) } else { Ok(()) }
@@ -140,7 +147,35 @@ impl Allow {
     }
 
     pub(super) fn lists_device(&self, path: &Path) -> bool {
-        is_straight(path) && self.devices.iter().any(|entry| path.starts_with(entry))
+        self.devices_above(path).next().is_some()
+    }
+
+    /// The entries of the list that are a path or hold it.
+    pub(super) fn devices_above(&self, path: &Path) -> impl Iterator<Item = &Path> {
+        let straight = is_straight(path);
+        let entries = self.devices.iter().map(PathBuf::as_path);
+        entries.filter(move |entry| straight && path.starts_with(entry) && !self.hides(entry, path))
+    }
+
+    /// Whether one of our own files stands between a folder and a path.
+    fn hides(&self, folder: &Path, path: &Path) -> bool {
+        self.reserved.iter().any(|own| path.starts_with(own) && own.starts_with(folder))
+    }
+
+    /// Whether links below a folder are followed. Where our own files are, they
+    /// are not, or an error at the end of one would tell what is among them.
+    pub(super) fn links_below(&self, folder: &Path) -> Links {
+        let holds = |folder: &Path| {
+            self.reserved.iter().any(|own| {
+                own.starts_with(folder)
+                    || own.canonicalize().is_ok_and(|own| own.starts_with(folder))
+            })
+        };
+        if holds(folder) || folder.canonicalize().is_ok_and(|folder| holds(&folder)) {
+            Links::Refused
+        } else {
+            Links::Beneath
+        }
     }
 
     /// The folder for domain logs.
@@ -158,10 +193,7 @@ impl Allow {
         if folders.is_empty() {
             return Err(Denied::Path);
         }
-        let hides = |folder: &Path| {
-            self.reserved.iter().any(|own| path.starts_with(own) && own.starts_with(folder))
-        };
-        folders.retain(|folder| !hides(folder));
+        folders.retain(|folder| !self.hides(folder, path));
         if folders.is_empty() {
             return Err(Denied::Reserved);
         }
@@ -171,12 +203,13 @@ impl Allow {
 
     /// The folder that holds a path, held by a descriptor: everything that is
     /// done through it is done there, whatever is renamed meanwhile. Links on
-    /// the way are followed while they stay below the allowed folder. Blocks.
+    /// the way are followed while they stay below the allowed folder; not at
+    /// all if that holds files of the server's own. Blocks.
     pub fn open_folder(&self, path: &Path) -> Result<Folder, OpenError> {
         let name = path.file_name().ok_or(Denied::Path)?;
-        self.below(path, |root, relative| {
+        self.below(path, |root, relative, links| {
             let parent = relative.parent().unwrap_or(Path::new(""));
-            let fd = find(root, parent, OFlags::DIRECTORY)?;
+            let fd = find(root, parent, OFlags::DIRECTORY, links)?;
             let reserved = Reserved::look(&self.reserved);
             if reserved.on_the_way(&fd, root).map_err(Miss::Failed)? {
                 return Ok(Err(Denied::Reserved));
@@ -185,11 +218,11 @@ impl Allow {
         })
     }
 
-    /// The socket at a path, to connect to. It may be a link while that stays
-    /// below the allowed folder. Blocks.
+    /// The socket at a path, to connect to. It may be a link, as those on the
+    /// way may. Blocks.
     pub fn open_socket(&self, path: &Path) -> Result<SocketFile, OpenError> {
-        let found = self.below(path, |root, relative| {
-            let found = find(root, relative, OFlags::empty())?;
+        let found = self.below(path, |root, relative, links| {
+            let found = find(root, relative, OFlags::empty(), links)?;
             Found::new(found).map(Ok).map_err(Miss::Failed)
         })?;
         let kind = found.kind();
@@ -226,11 +259,12 @@ impl Allow {
     fn below<T>(
         &self,
         path: &Path,
-        mut with: impl FnMut(&OwnedFd, &Path) -> Result<Result<T, Denied>, Miss>,
+        mut with: impl FnMut(&OwnedFd, &Path, Links) -> Result<Result<T, Denied>, Miss>,
     ) -> Result<T, OpenError> {
         for folder in self.folders_above(path)? {
             let relative = path.strip_prefix(folder).map_err(|_| Denied::Path)?;
-            match open_root(folder).and_then(|root| with(&root, relative)) {
+            match open_root(folder).and_then(|root| with(&root, relative, self.links_below(folder)))
+            {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(denied)) => return Err(denied.into()),
                 Err(Miss::LeadsOut) => {}

@@ -210,11 +210,29 @@ pub(super) fn open_root(folder: &Path) -> Result<OwnedFd, Miss> {
     open(folder, flags, Mode::empty()).map_err(|errno| Miss::Failed(errno.into()))
 }
 
-/// Finds what is at `relative` below `root`, following links that stay below.
-pub(super) fn find(root: &OwnedFd, relative: &Path, flags: OFlags) -> Result<OwnedFd, Miss> {
+/// What links on the way may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// Lead anywhere below the folder.
+    Beneath,
+    /// Nothing: there are none on the way.
+    Refused,
+}
+
+/// Finds what is at `relative` below `root`.
+pub(super) fn find(
+    root: &OwnedFd,
+    relative: &Path,
+    flags: OFlags,
+    links: Links,
+) -> Result<OwnedFd, Miss> {
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH
+        | match links {
+            Links::Beneath => ResolveFlags::NO_MAGICLINKS,
+            Links::Refused => ResolveFlags::NO_SYMLINKS,
+        };
     let mut last = Errno::AGAIN;
     for _ in 0..ATTEMPTS {
         match openat2(root, relative, flags, Mode::empty(), resolve) {
@@ -293,7 +311,7 @@ mod tests {
         std::fs::create_dir_all(root.join("a")).unwrap();
         std::fs::create_dir(&elsewhere).unwrap();
         let root_fd = open_root(&root).unwrap();
-        let inside = find(&root_fd, Path::new("a"), OFlags::DIRECTORY).unwrap();
+        let inside = find(&root_fd, Path::new("a"), OFlags::DIRECTORY, Links::Beneath).unwrap();
         let reserved = Reserved::look(&[elsewhere.clone(), dir.path().join("missing")]);
         assert!(!reserved.on_the_way(&inside, &root_fd).unwrap());
         std::fs::rename(root.join("a"), elsewhere.join("a")).unwrap();

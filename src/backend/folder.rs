@@ -20,6 +20,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use rustix::{
@@ -60,13 +61,28 @@ pub struct Identity {
     inode: u64,
     /// Seconds and nanoseconds of the last change of mode, owner or content.
     changed: (i64, i64),
+    /// When it was made, if the file system says.
+    born: Option<SystemTime>,
     kind: Kind,
 }
 
 impl Identity {
+    /// Whether it is the same file, changed or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What stays as it is while a file is used and given to others, for notes:
+    /// `DEVICE INODE BIRTH`. Nothing if the file system does not say when it was
+    /// made: an inode's number alone is given out again.
+    pub fn lasting(&self) -> Option<String> {
+        let born = self.born?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{} {} {}", self.device, self.inode, born.as_nanos()))
     }
 }
 
@@ -197,10 +213,12 @@ impl Folder {
 
     /// Whether somebody listens on the socket file that is there.
     pub fn is_listening(&self) -> io::Result<bool> {
-        let found = self.look()?;
-        if found.kind() != Kind::Socket {
-            return Ok(false);
-        }
+        let found = match self.look() {
+            Ok(found) if found.kind() == Kind::Socket => found,
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let address = SocketAddrUnix::new(found.pinned().as_os_str().as_bytes())?;
         match connect(unix_socket()?, &address) {
             Err(Errno::CONNREFUSED) => Ok(false),
@@ -244,20 +262,27 @@ impl Folder {
         set().map(|found| found.identity()).map_err(|source| self.io(source))
     }
 
-    /// Removes the file if it is still this one.
-    ///
+    /// Removes the file if it is still this one, unchanged.
+    pub fn unlink_if(&self, identity: &Identity) -> io::Result<Removal> {
+        self.unlink_when(|found| found == identity)
+    }
+
+    /// Removes the file if it is still the one that [`Identity::lasting`] told
+    /// of, whatever was done with it.
+    pub fn unlink_lasting(&self, lasting: &str) -> io::Result<Removal> {
+        self.unlink_when(|found| found.lasting().as_deref() == Some(lasting))
+    }
+
     /// Another process could swap it between the look and the removal; it could
     /// only do so in a folder where it may remove files itself.
-    pub fn unlink_if(&self, identity: &Identity) -> io::Result<Removal> {
+    fn unlink_when(&self, ours: impl FnOnce(&Identity) -> bool) -> io::Result<Removal> {
         let _one = REMOVING.lock().unwrap_or_else(PoisonError::into_inner);
         match self.identity() {
-            Ok(found) if found == *identity => {
-                match unlinkat(&self.fd, &self.name, AtFlags::empty()) {
-                    Ok(()) => Ok(Removal::Removed),
-                    Err(Errno::NOENT) => Ok(Removal::Missing),
-                    Err(errno) => Err(errno.into()),
-                }
-            }
+            Ok(found) if ours(&found) => match unlinkat(&self.fd, &self.name, AtFlags::empty()) {
+                Ok(()) => Ok(Removal::Removed),
+                Err(Errno::NOENT) => Ok(Removal::Missing),
+                Err(errno) => Err(errno.into()),
+            },
             Ok(_) => Ok(Removal::Other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removal::Missing),
             Err(error) => Err(error),
@@ -305,6 +330,7 @@ impl Found {
             device: file.dev(),
             inode: file.ino(),
             changed: (file.ctime(), file.ctime_nsec()),
+            born: file.created().ok(),
             kind: self.kind(),
         }
     }

@@ -72,10 +72,8 @@ fn follow(allow: &Allow, path: &Path) -> Result<(Found, PathBuf), OpenError> {
 /// The folder of a device, below what is listed, or below `/dev` where links
 /// lead.
 fn parent(allow: &Allow, path: &Path) -> Result<OwnedFd, Miss> {
-    let mut roots: Vec<&Path> = allow
-        .devices
-        .iter()
-        .filter(|entry| path.starts_with(entry))
+    let mut roots: Vec<_> = allow
+        .devices_above(path)
         .filter_map(|entry| if path == entry { entry.parent() } else { Some(entry) })
         .collect();
     if path.starts_with(DEV) {
@@ -86,7 +84,8 @@ fn parent(allow: &Allow, path: &Path) -> Result<OwnedFd, Miss> {
         let Some(relative) = path.parent().and_then(|parent| parent.strip_prefix(root).ok()) else {
             continue;
         };
-        result = open_root(root).and_then(|root| find(&root, relative, OFlags::DIRECTORY));
+        let links = allow.links_below(root);
+        result = open_root(root).and_then(|root| find(&root, relative, OFlags::DIRECTORY, links));
         if !matches!(result, Err(Miss::LeadsOut)) {
             break;
         }

@@ -18,10 +18,13 @@ mod host_device;
 mod link;
 mod null;
 mod offload;
+mod pipe;
 mod pty;
+mod resolve;
 mod stdio;
 mod stream;
 mod tcp;
+mod udp;
 mod unix;
 
 use std::{
@@ -45,7 +48,10 @@ pub use self::{
     folder::{Folder, Identity, Removal},
     link::{Control, ControlError, Link, Read},
 };
-use crate::device::{Endpoint, HostInterface, LogSpec, Uid};
+use crate::{
+    device::{Endpoint, HostInterface, LogSpec, Uid},
+    telemetry::Metrics,
+};
 
 /// A future that a backend returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -92,7 +98,7 @@ pub trait Backend: Send {
 pub struct Environment {
     /// What specs may name.
     pub allow: Arc<Allow>,
-    /// Where notes about our own sockets are kept; see `unix`.
+    /// Where notes about our own sockets and FIFOs are kept; see `unix`, `pipe`.
     pub sockets_dir: PathBuf,
     /// Name look-ups at once, so that dead DNS does not take every thread.
     pub lookups: Arc<Semaphore>,
@@ -101,6 +107,8 @@ pub struct Environment {
     pub files: Arc<Semaphore>,
     /// The logs of domains that are open.
     pub domain_logs: Arc<DomainLogs>,
+    /// What only a backend can count.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a link could not be opened or was lost.
@@ -150,9 +158,30 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A socket was to be given to a group that is not there.
+    #[error("cannot give the socket to group {group}")]
+    Group {
+        /// As in the spec.
+        group: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Something that is not our own left-over stands at the path.
     #[error("{path} exists and is not a socket that this device left behind")]
     PathExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is no FIFO.
+    #[error("there is no FIFO: neither {path}.in with {path}.out, nor {path}")]
+    NoFifo {
+        /// As in the spec.
+        path: PathBuf,
+    },
+    /// What is open has lost its name.
+    #[error("{path} was deleted or replaced")]
+    Replaced {
         /// The path.
         path: PathBuf,
     },
@@ -193,10 +222,10 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
         HostInterface::Null {} => Box::new(null::Null),
         HostInterface::File(file) => Box::new(file::File::new(file, environment)),
         HostInterface::Stdio(stdio) => Box::new(stdio::Stdio::new(stdio, uid, environment)),
-        HostInterface::Dev(_) | HostInterface::Pipe(_) | HostInterface::Udp(_) => {
-            Box::new(null::Null)
-        }
+        HostInterface::Dev(_) => Box::new(null::Null),
         HostInterface::Pty(_) => Box::new(pty::Pty::new()),
+        HostInterface::Pipe(pipe) => Box::new(pipe::Pipe::new(pipe.clone(), uid, environment)),
+        HostInterface::Udp(udp) => Box::new(udp::Udp::new(udp.clone(), environment)),
         HostInterface::Tcp(tcp) => match tcp.mode {
             Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
             Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
@@ -205,7 +234,7 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
             Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),
             Endpoint::Bind => {
                 let note = environment.sockets_dir.join(uid.to_string());
-                Box::new(unix::Server::new(unix.path.clone(), note, allow))
+                Box::new(unix::Server::new(unix.clone(), note, allow))
             }
         },
     }
@@ -218,7 +247,9 @@ pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
         HostInterface::Null {} | HostInterface::Pty(_) => Ok(()),
         HostInterface::File(file) => allow.path_as_written(&file.path),
         HostInterface::Stdio(_) => allow.domain_logs().map(drop),
-        HostInterface::Dev(_) | HostInterface::Pipe(_) | HostInterface::Udp(_) => Ok(()),
+        HostInterface::Dev(_) => Ok(()),
+        HostInterface::Pipe(pipe) => allow.path_as_written(&pipe.path),
+        HostInterface::Udp(udp) => udp::check(udp, allow),
         HostInterface::Tcp(tcp) => match tcp.host.parse() {
             Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
             Err(_) => allow.some_network(),
@@ -232,9 +263,12 @@ pub fn check_log(log: &LogSpec, allow: &Allow) -> Result<(), Denied> {
     allow.path_as_written(&log.file)
 }
 
-/// What is left of a device that was deleted: its notes.
+/// What is left of a device that was deleted: its notes, and the FIFOs that were
+/// made for it. Blocks.
 pub fn forget(uid: Uid, environment: &Environment) -> io::Result<()> {
-    remove_if_there(&environment.sockets_dir.join(uid.to_string()))
+    let fifos = pipe::forget(uid, environment);
+    remove_if_there(&environment.sockets_dir.join(uid.to_string()))?;
+    fifos
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

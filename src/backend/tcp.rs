@@ -12,12 +12,16 @@ use std::{
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::timeout,
 };
 
-use super::{Allow, Backend, BoxFuture, Error, Link, Place, Role, stream::Stream};
+use super::{
+    Allow, Backend, BoxFuture, Error, Link, Place, Role,
+    resolve::{no_address, resolve},
+    stream::Stream,
+};
 use crate::{
     device::{Peer, TcpSpec},
     limits,
@@ -44,7 +48,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Box<dyn Link>, Error> {
-        let addresses = resolve(&self.spec, &self.lookups).await?;
+        let addresses = resolve(&self.spec.host, self.spec.port, &self.lookups).await?;
         let mut last = None;
         for address in addresses {
             // What is checked is what is connected to.
@@ -65,7 +69,7 @@ impl Client {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| no_address(&self.spec)))
+        Err(last.unwrap_or_else(|| no_address(&self.spec.host)))
     }
 }
 
@@ -101,10 +105,8 @@ impl Server {
         let listener = match &mut self.listener {
             Some(listener) => listener,
             none => {
-                let address = resolve(&self.spec, &self.lookups)
-                    .await?
-                    .next()
-                    .ok_or_else(|| no_address(&self.spec))?;
+                let addresses = resolve(&self.spec.host, self.spec.port, &self.lookups).await?;
+                let address = *addresses.first().ok_or_else(|| no_address(&self.spec.host))?;
                 self.allow.address(address)?;
                 let failed = |source| Error::Bind { address: address.to_string(), source };
                 none.insert(bind(address).map_err(failed)?)
@@ -152,38 +154,6 @@ impl Backend for Server {
             Err(_) => Poll::Pending,
         }
     }
-}
-
-async fn resolve(
-    spec: &TcpSpec,
-    lookups: &Arc<Semaphore>,
-) -> Result<impl Iterator<Item = SocketAddr> + use<>, Error> {
-    if let Ok(ip) = spec.host.parse() {
-        return Ok(vec![SocketAddr::new(ip, spec.port)].into_iter());
-    }
-    let failed = |source| Error::Resolve { host: spec.host.clone(), source };
-    let (name, permit) = ((spec.host.clone(), spec.port), lookups.clone().acquire_owned());
-    let looking = async move {
-        let permit = permit.await.map_err(io::Error::other)?;
-        // A task of its own: the look-up keeps its place until it has really
-        // ended, also when nobody waits for it any more.
-        tokio::spawn(async move {
-            let _permit = permit;
-            lookup_host(name).await.map(Iterator::collect::<Vec<_>>)
-        })
-        .await
-        .map_err(io::Error::other)?
-    };
-    match timeout(limits::OPEN_TIMEOUT, looking).await {
-        Ok(Ok(addresses)) => Ok(addresses.into_iter()),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(Error::TimedOut(limits::OPEN_TIMEOUT)),
-    }
-}
-
-fn no_address(spec: &TcpSpec) -> Error {
-    let source = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    Error::Resolve { host: spec.host.clone(), source }
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

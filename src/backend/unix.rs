@@ -24,11 +24,14 @@ use tokio::{
 
 use super::{
     Allow, Backend, BoxFuture, Error, Folder, Identity, Kind, Link, OpenError, Place, Removal,
-    Role, remove_if_there, stream::Stream,
+    Role, stream::Stream,
 };
-use crate::{device::Peer, limits};
+use crate::{
+    device::{Peer, UnixSpec},
+    limits,
+};
 
-/// Only the server's own user may connect unless the operator changes it.
+/// Only the server's own user may connect, unless the spec says otherwise.
 const SOCKET_MODE: u32 = 0o600;
 /// Far sides that wait in the kernel while we turn others away.
 const BACKLOG: i32 = 16;
@@ -79,7 +82,7 @@ impl Backend for Client {
 /// Waits for a far side.
 #[derive(Debug)]
 pub(super) struct Server {
-    path: PathBuf,
+    spec: UnixSpec,
     note: PathBuf,
     allow: Arc<Allow>,
     socket: Option<Socket>,
@@ -93,20 +96,21 @@ struct Socket {
 }
 
 impl Server {
-    pub(super) fn new(path: PathBuf, note: PathBuf, allow: Arc<Allow>) -> Self {
-        Self { path, note, allow, socket: None }
+    pub(super) fn new(spec: UnixSpec, note: PathBuf, allow: Arc<Allow>) -> Self {
+        Self { spec, note, allow, socket: None }
     }
 
     async fn listen(&mut self) -> Result<Place, Error> {
+        let address = self.spec.path.display().to_string();
         if self.socket.is_none() {
-            let (allow, path, note) = (self.allow.clone(), self.path.clone(), self.note.clone());
-            let made = spawn_blocking(move || make(&allow, &path, note)).await;
-            let failed = |source| Error::Bind { address: self.path.display().to_string(), source };
+            let (allow, spec, note) = (self.allow.clone(), self.spec.clone(), self.note.clone());
+            let made = spawn_blocking(move || make(&allow, &spec, &note)).await;
+            let failed = |source| Error::Bind { address: address.clone(), source };
             let (listener, file) = made.map_err(|error| failed(io::Error::other(error)))??;
             let listener = UnixListener::from_std(listener).map_err(failed)?;
             self.socket = Some(Socket { listener, _file: file });
         }
-        Ok(Place { listen_address: Some(self.path.display().to_string()), pty_path: None })
+        Ok(Place { listen_address: Some(address), pty_path: None })
     }
 
     async fn accept(&mut self) -> Result<Box<dyn Link>, Error> {
@@ -157,8 +161,8 @@ fn credentials(stream: &UnixStream) -> Option<String> {
     })
 }
 
-/// A socket file that is ours, and its note. Both are removed when this is
-/// dropped, on a thread that may wait for the disk.
+/// A socket file that is ours. It is removed when this is dropped, on a thread
+/// that may wait for the disk.
 #[derive(Debug)]
 struct SocketFile(Option<Ours>);
 
@@ -166,7 +170,6 @@ struct SocketFile(Option<Ours>);
 struct Ours {
     folder: Folder,
     identity: Identity,
-    note: PathBuf,
 }
 
 impl Drop for SocketFile {
@@ -183,43 +186,57 @@ impl Drop for SocketFile {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        match self.folder.unlink_if(&self.identity) {
-            // Only while the note is of this file: the device may have made its
-            // next one already.
-            Ok(Removal::Removed | Removal::Missing) if is_noted(&self.identity, &self.note) => {
-                remove_if_there(&self.note).ok();
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let path = self.folder.path().display();
-                tracing::warn!(%path, %error, "socket file not removed");
-            }
+        // The note stays until the next one or the end of the device: it fits
+        // no other file, and the device may be writing its next one just now.
+        if let Err(error) = self.folder.unlink_if(&self.identity) {
+            let path = self.folder.path().display();
+            tracing::warn!(%path, %error, "socket file not removed");
         }
     }
 }
 
 /// Makes the socket, in place of our own left-over if there is one. Blocks.
-fn make(allow: &Allow, path: &Path, note: PathBuf) -> Result<(StdListener, SocketFile), Error> {
+fn make(allow: &Allow, spec: &UnixSpec, note: &Path) -> Result<(StdListener, SocketFile), Error> {
+    let path = &spec.path;
+    // Before anything is there to be removed again.
+    let group = spec.group.as_deref().map(group).transpose()?;
     let failed = |source| Error::Bind { address: path.display().to_string(), source };
     let folder = allow.open_folder(path)?;
     let socket = match folder.bind_unix() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_left_over(&folder, &note)?;
+            remove_left_over(&folder, note)?;
             folder.bind_unix().map_err(failed)?
         }
         result => result.map_err(failed)?,
     };
     // From here on a failure removes what was made.
     let identity = folder.identity().map_err(failed)?;
-    let mut ours = Ours { folder, identity, note };
-    ours.identity = permit(&ours.folder, SOCKET_MODE, None)?;
-    if let Some(folder) = ours.note.parent() {
+    let mut ours = Ours { folder, identity };
+    let permitted = permit(&ours.folder, spec.socket_mode.unwrap_or(SOCKET_MODE), group);
+    match ours.folder.identity() {
+        // Also when only half of it worked.
+        Ok(now) if now.is_same_file(&ours.identity) => ours.identity = now,
+        _ => {}
+    }
+    ours.identity = permitted?;
+    if let Some(folder) = note.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    fs::write(&ours.note, noted(&ours.identity)).map_err(failed)?;
+    fs::write(note, noted(&ours.identity)).map_err(failed)?;
     // Only now can anybody connect.
     rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
     Ok((StdListener::from(socket), SocketFile(Some(ours))))
+}
+
+/// A group by its number or its name.
+fn group(group: &str) -> Result<Gid, Error> {
+    let unknown = |source| Error::Group { group: group.to_owned(), source };
+    if let Ok(number) = group.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    let found = nix::unistd::Group::from_name(group).map_err(|errno| unknown(errno.into()))?;
+    let missing = || unknown(io::Error::new(io::ErrorKind::NotFound, "there is no such group"));
+    found.map(|found| Gid::from_raw(found.gid.as_raw())).ok_or_else(missing)
 }
 
 /// Who may connect: mode bits, and the group that they are for if it is not the
@@ -260,6 +277,10 @@ fn is_noted(identity: &Identity, note: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn spec(path: &Path) -> UnixSpec {
+        UnixSpec { path: path.to_owned(), ..UnixSpec::default() }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_removal_of_the_old_socket_never_meets_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -267,7 +288,7 @@ mod tests {
         let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
         for _ in 0..500 {
             // The one before is still being removed.
-            let mut server = Server::new(path.clone(), note.clone(), allow.clone());
+            let mut server = Server::new(spec(&path), note.clone(), allow.clone());
             server.listen().await.unwrap();
             UnixStream::connect(&path).await.unwrap();
         }
@@ -278,9 +299,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let allow = Allow { folders: vec![dir.path().to_owned()], ..Allow::default() };
         let (path, note) = (dir.path().join("a.sock"), dir.path().join("note"));
-        let made = make(&allow, &path, note.clone()).unwrap();
-        assert!(path.exists() && note.exists());
+        let made = make(&allow, &spec(&path), &note).unwrap();
+        assert!(path.exists());
         drop(made);
-        assert!(!path.exists() && !note.exists());
+        assert!(!path.exists());
     }
 }

@@ -26,6 +26,7 @@ Exit codes:
   7  an argument or a document is not valid
   8  the device is not in a state for it (somebody else writes, not connected)
   9  a limit is reached
+  65  a libvirt document is not valid
   128 + N  ended by signal N";
 
 /// Why a command ended, as its exit code.
@@ -49,6 +50,8 @@ pub(super) enum Exit {
     WrongState,
     /// A quota of the server.
     Limit,
+    /// A libvirt document is at fault; sysexits.h calls this EX_DATAERR.
+    Data,
     /// A signal asked to end.
     Signal(u8),
 }
@@ -66,6 +69,7 @@ impl From<Exit> for ExitCode {
             Exit::Invalid => 7,
             Exit::WrongState => 8,
             Exit::Limit => 9,
+            Exit::Data => 65,
             Exit::Signal(number) => number.saturating_add(128),
         })
     }

@@ -126,3 +126,60 @@ Examples:
   lineman watch node7 -o json
   lineman watch --filter 'state != CONNECTED'"
 );
+
+page!(
+    libvirt_normalize,
+    "\
+Reads a whole <domain>, its <devices>, or console, serial, parallel and channel
+elements in a row, and prints all character devices as libvirt would store them:
+with their defaults, port numbers and the console that mirrors the first serial,
+and without what libvirt does not keep. No server is asked, and no emulator: what
+a hypervisor's driver would add for a machine is not there. A document that does
+not say what kind of guest it has is taken for a whole machine (hvm). What was
+printed can be read again and stays as it is, but that consoles behind a mirror
+that was added now count one further.
+
+Every fault is told on standard error, in the order in which libvirt would meet
+them, and nothing is printed on standard output:
+  FILE:LINE:COLUMN: CLASS: message
+Documents have at most 1 MiB and 256 character devices. A DOCTYPE is refused, and
+so are entities.
+
+Examples:
+  virsh dumpxml --inactive vm | lineman libvirt normalize -
+  lineman libvirt normalize vm.xml > devices.xml
+  echo \"<console type='tcp'><source host='h' service='1'/></console>\" |
+    lineman libvirt normalize -"
+);
+
+page!(
+    libvirt_import,
+    "\
+Reads what `libvirt normalize` reads and makes a device of each console, serial,
+parallel and channel, named after the domain, the element and its place among
+those: web1-serial0. A console that only shows the first serial is not counted.
+All of them are made or, if anything is wrong with any, none; every fault is told
+on standard error:
+  FILE:LINE:COLUMN: CLASS: message
+Labels say where a device came from: domain, element, target-type, target-name,
+port and alias. What a server does not serve (spicevmc, spiceport, nmdm,
+qemu-vdagent, dbus) is refused by name. Paths and addresses must be among those
+that the server's operator allows.
+
+Examples:
+  virsh dumpxml --inactive vm | lineman libvirt import -
+  lineman libvirt import vm.xml --domain vm2 --validate-only"
+);
+
+page!(
+    libvirt_export,
+    "\
+Prints character devices as they stand in the <devices> of a domain. What the
+device's spec has no word for, such as aliases and addresses, is as it was
+imported. A device that was not imported is a serial. With --live the path of a
+pty is there, and the tty attribute of a console at port 0.
+
+Examples:
+  lineman libvirt export --domain vm
+  lineman libvirt export vm-serial0 --live"
+);

@@ -2,7 +2,7 @@
 //! over the same API that everybody else has.
 //!
 //! A room of its own that knows `pb` and `name` only: what it can do, any other
-//! client can. `main` flattens [`Command`] beside `serve` and hands it to
+//! client can. `libvirt normalize` asks no server. `main` flattens [`Command`] beside `serve` and hands it to
 //! [`run`] with the [`Global`] flags.
 //!
 //! Invariants: output of devices and of commands goes to standard output and
@@ -22,6 +22,7 @@ mod exit;
 mod get;
 mod help;
 mod json;
+mod libvirt;
 mod logs;
 mod position;
 mod retry;
@@ -150,6 +151,9 @@ pub enum Command {
     /// Follow the state of devices, one line for each change
     #[command(after_long_help = help::watch())]
     Watch(watch::WatchArgs),
+    /// Read and write libvirt's XML of character devices
+    #[command(subcommand)]
+    Libvirt(libvirt::LibvirtCommand),
 }
 
 /// Runs a command to its end and tells how it went. The TLS provider must have
@@ -168,6 +172,25 @@ pub async fn run(global: Global, command: Command) -> ExitCode {
 }
 
 async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Get(args) => get::get(&server(global)?, args).await?,
+        Command::Describe(args) => get::describe(&server(global)?, args).await?,
+        Command::Apply(args) => apply::run(&server(global)?, args).await?,
+        Command::Delete(args) => change::run(&server(global)?, Verb::Delete, args).await?,
+        Command::Start(args) => change::run(&server(global)?, Verb::Start, args).await?,
+        Command::Stop(args) => change::run(&server(global)?, Verb::Stop, args).await?,
+        Command::Attach(args) => return attach::run(&server(global)?, args).await,
+        Command::Logs(args) => logs::run(&server(global)?, args).await?,
+        Command::Send(args) => send::run(&server(global)?, args).await?,
+        Command::Watch(args) => watch::run(&server(global)?, args).await?,
+        Command::Libvirt(command) => libvirt::run(command, || server(global)).await?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The server that the flags and the context mean; only commands that talk to
+/// one ask for it.
+fn server(global: Global) -> Result<Server, Failure> {
     let context = context::resolve(Overrides {
         context: global.context,
         server: global.server,
@@ -175,18 +198,5 @@ async fn execute(global: Global, command: Command) -> Result<Exit, Failure> {
         token_file: global.token_file,
     });
     let context = context.map_err(|error| Failure::new(Exit::Invalid, error.to_string()))?;
-    let server = Server::new(context);
-    match command {
-        Command::Get(args) => get::get(&server, args).await?,
-        Command::Describe(args) => get::describe(&server, args).await?,
-        Command::Apply(args) => apply::run(&server, args).await?,
-        Command::Delete(args) => change::run(&server, Verb::Delete, args).await?,
-        Command::Start(args) => change::run(&server, Verb::Start, args).await?,
-        Command::Stop(args) => change::run(&server, Verb::Stop, args).await?,
-        Command::Attach(args) => return attach::run(&server, args).await,
-        Command::Logs(args) => logs::run(&server, args).await?,
-        Command::Send(args) => send::run(&server, args).await?,
-        Command::Watch(args) => watch::run(&server, args).await?,
-    }
-    Ok(Exit::Done)
+    Ok(Server::new(context))
 }

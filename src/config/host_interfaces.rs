@@ -168,7 +168,8 @@ const PORTS: &str = "must be a port or a range of them, such as \"23\" or \"1024
 
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         if digits { text.parse::<u16>().ok() } else { None }
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));

@@ -1,28 +1,27 @@
-//! What a serial line has beside its bytes: how it is set, its modem lines, the
-//! size of the terminal on it. Said by owners in specs, by RFC 2217 on the wire
-//! and by the operating system of a port; all three in these words.
+//! A serial line's settings and its modem lines, as every host interface that
+//! has them means them: a port of this machine, or one reached by RFC 2217.
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{BitAnd, BitOr},
+};
 
 use serde::{Deserialize, Serialize};
 
-/// How a line is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// How a serial line is set. What is not said is 115200 8N1 without flow
+/// control, what nearly every console of the last twenty years uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LineSettings {
-    /// Bits a second.
+    /// Bits a second, at least 1.
     pub baud: u32,
     /// Bits of a character.
-    #[serde(default)]
     pub data_bits: DataBits,
-    /// Check bit.
-    #[serde(default)]
+    /// The check bit.
     pub parity: Parity,
-    /// Pause after a character.
-    #[serde(default)]
+    /// What ends a character.
     pub stop_bits: StopBits,
-    /// Who may hold the other end back.
-    #[serde(default)]
+    /// How the two ends hold each other up.
     pub flow_control: FlowControl,
 }
 
@@ -44,10 +43,15 @@ impl Default for LineSettings {
     }
 }
 
-/// As `115200 8N1`, with `RTS/CTS` or `XON/XOFF` behind it if there is flow
-/// control.
+/// As people write it: `115200 8N1`, and the flow control if there is any.
 impl fmt::Display for LineSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data_bits = match self.data_bits {
+            DataBits::Five => '5',
+            DataBits::Six => '6',
+            DataBits::Seven => '7',
+            DataBits::Eight => '8',
+        };
         let parity = match self.parity {
             Parity::None => 'N',
             Parity::Odd => 'O',
@@ -55,31 +59,31 @@ impl fmt::Display for LineSettings {
             Parity::Mark => 'M',
             Parity::Space => 'S',
         };
-        let stop = match self.stop_bits {
+        let stop_bits = match self.stop_bits {
             StopBits::One => "1",
             StopBits::OnePointFive => "1.5",
             StopBits::Two => "2",
         };
-        write!(f, "{} {}{parity}{stop}", self.baud, self.data_bits.count())?;
-        match self.flow_control {
-            FlowControl::None => Ok(()),
-            FlowControl::Software => f.write_str(" XON/XOFF"),
-            FlowControl::Hardware => f.write_str(" RTS/CTS"),
-        }
+        let flow_control = match self.flow_control {
+            FlowControl::None => "",
+            FlowControl::Software => " XON/XOFF",
+            FlowControl::Hardware => " RTS/CTS",
+        };
+        write!(f, "{} {data_bits}{parity}{stop_bits}{flow_control}", self.baud)
     }
 }
 
 /// Bits of a character.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataBits {
-    /// Five.
+    /// 5, teleprinters.
     Five,
-    /// Six.
+    /// 6.
     Six,
-    /// Seven.
+    /// 7, ASCII with parity.
     Seven,
-    /// Eight.
+    /// 8.
     #[default]
     Eight,
 }
@@ -107,16 +111,16 @@ impl DataBits {
     }
 }
 
-/// A check bit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The check bit of a character.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Parity {
-    /// No check bit.
+    /// There is none.
     #[default]
     None,
-    /// An odd number of ones.
+    /// Makes the number of ones odd.
     Odd,
-    /// An even number of ones.
+    /// Makes the number of ones even.
     Even,
     /// Always one.
     Mark,
@@ -124,67 +128,109 @@ pub enum Parity {
     Space,
 }
 
-/// Pause after a character.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What ends a character.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopBits {
-    /// One bit.
+    /// 1.
     #[default]
     One,
-    /// One and a half; RFC 2217 only.
+    /// 1.5, with five data bits.
     OnePointFive,
-    /// Two bits.
+    /// 2.
     Two,
 }
 
-/// Who may hold the other end back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How the two ends of a line hold each other up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowControl {
-    /// Nobody.
+    /// They do not.
     #[default]
     None,
-    /// XON and XOFF in the stream.
+    /// XON and XOFF among the data, which is then not transparent.
     Software,
     /// RTS and CTS.
     Hardware,
 }
 
-/// The lines of a serial port beside its data, as a set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// Which modem lines are asserted.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ModemLines(u8);
 
 impl ModemLines {
-    /// None is on.
+    /// None of them.
     pub const NONE: Self = Self(0);
     /// Data terminal ready: ours.
     pub const DTR: Self = Self(1);
     /// Request to send: ours.
-    pub const RTS: Self = Self(2);
-    /// Clear to send.
-    pub const CTS: Self = Self(4);
-    /// Data set ready.
-    pub const DSR: Self = Self(8);
-    /// Ring indicator.
-    pub const RI: Self = Self(16);
-    /// Carrier detect.
-    pub const CD: Self = Self(32);
+    pub const RTS: Self = Self(1 << 1);
+    /// Clear to send: the far side's.
+    pub const CTS: Self = Self(1 << 2);
+    /// Data set ready: the far side's.
+    pub const DSR: Self = Self(1 << 3);
+    /// Ring indicator: the far side's.
+    pub const RI: Self = Self(1 << 4);
+    /// Carrier detect: the far side's.
+    pub const CD: Self = Self(1 << 5);
 
-    /// Whether all of `lines` are on.
-    pub fn has(self, lines: Self) -> bool {
-        self.0 & lines.0 == lines.0
+    const NAMES: [(Self, &str); 6] = [
+        (Self::DTR, "DTR"),
+        (Self::RTS, "RTS"),
+        (Self::CTS, "CTS"),
+        (Self::DSR, "DSR"),
+        (Self::RI, "RI"),
+        (Self::CD, "CD"),
+    ];
+
+    /// Whether all of `lines` are asserted.
+    pub fn contains(self, lines: Self) -> bool {
+        self & lines == lines
     }
 
-    /// With `lines` on.
-    #[must_use]
-    pub fn with(self, lines: Self) -> Self {
-        Self(self.0 | lines.0)
-    }
-
-    /// With `lines` off.
+    /// These without `lines`.
     #[must_use]
     pub fn without(self, lines: Self) -> Self {
         Self(self.0 & !lines.0)
+    }
+}
+
+impl BitOr for ModemLines {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitAnd for ModemLines {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+/// The names of those asserted, or `none`.
+impl fmt::Display for ModemLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE {
+            return f.write_str("none");
+        }
+        let asserted = Self::NAMES.iter().filter(|(line, _)| self.contains(*line));
+        for (at, (_, name)) in asserted.enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ModemLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModemLines({self})")
     }
 }
 
@@ -204,21 +250,53 @@ mod tests {
 
     #[test]
     fn settings_read_as_people_write_them() {
-        assert_eq!(LineSettings::default().to_string(), "115200 8N1");
-        let settings = LineSettings {
-            baud: 9600,
-            data_bits: DataBits::Seven,
-            parity: Parity::Even,
-            stop_bits: StopBits::Two,
-            flow_control: FlowControl::Hardware,
-        };
-        assert_eq!(settings.to_string(), "9600 7E2 RTS/CTS");
+        let table = [
+            (LineSettings::default(), "115200 8N1"),
+            (
+                LineSettings {
+                    baud: 300,
+                    data_bits: DataBits::Seven,
+                    parity: Parity::Even,
+                    stop_bits: StopBits::Two,
+                    flow_control: FlowControl::Software,
+                },
+                "300 7E2 XON/XOFF",
+            ),
+            (
+                LineSettings {
+                    baud: 50,
+                    data_bits: DataBits::Five,
+                    parity: Parity::Mark,
+                    stop_bits: StopBits::OnePointFive,
+                    flow_control: FlowControl::Hardware,
+                },
+                "50 5M1.5 RTS/CTS",
+            ),
+        ];
+        for (settings, text) in table {
+            assert_eq!(settings.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn settings_that_say_little_mean_the_usual() {
+        let settings: LineSettings =
+            serde_json::from_str(r#"{"baud": 9600, "parity": "odd"}"#).unwrap();
+        assert_eq!(settings.to_string(), "9600 8O1");
+        assert_eq!(
+            serde_json::to_string(&settings).unwrap(),
+            r#"{"baud":9600,"data_bits":"eight","parity":"odd","stop_bits":"one","flow_control":"none"}"#
+        );
+        assert!(serde_json::from_str::<LineSettings>(r#"{"bauds": 9600}"#).is_err());
     }
 
     #[test]
     fn modem_lines_are_a_set() {
-        let lines = ModemLines::NONE.with(ModemLines::DTR).with(ModemLines::CTS);
-        assert!(lines.has(ModemLines::DTR) && !lines.has(ModemLines::RTS));
-        assert!(!lines.without(ModemLines::DTR).has(ModemLines::DTR));
+        let lines = ModemLines::DTR | ModemLines::RTS;
+        assert!(lines.contains(ModemLines::DTR));
+        assert!(!lines.contains(ModemLines::DTR | ModemLines::CTS));
+        assert_eq!(lines.without(ModemLines::DTR), ModemLines::RTS);
+        assert_eq!((lines | ModemLines::CD).to_string(), "DTR RTS CD");
+        assert_eq!(ModemLines::NONE.to_string(), "none");
     }
 }

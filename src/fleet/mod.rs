@@ -80,6 +80,15 @@ pub struct NewDevice {
     pub request_id: String,
 }
 
+/// Which of several new devices could not be made, and why. None was.
+#[derive(Debug)]
+pub struct CreateFailed {
+    /// Its place among them; 0 if it was none of them in particular.
+    pub at: usize,
+    /// Why.
+    pub error: Error,
+}
+
 /// A create under way; others of the same name wait for it.
 struct Creating {
     fleet: Arc<Fleet>,
@@ -186,22 +195,41 @@ impl Fleet {
 
     /// Whether a new device could be made now. Changes nothing.
     pub fn check_create(&self, new: &NewDevice) -> Result<(), Error> {
-        self.check_allowed(&new.spec, None)?;
-        let entries = self.entries();
-        if entries.contains_key(&new.id) {
-            return Err(Error::Exists);
+        self.check_create_all(std::slice::from_ref(new)).map_err(|failed| failed.error)
+    }
+
+    /// Whether new devices could be made now, all together. Changes nothing.
+    pub fn check_create_all(&self, new: &[NewDevice]) -> Result<(), CreateFailed> {
+        for (at, new) in new.iter().enumerate() {
+            self.check_allowed(&new.spec, None).map_err(|error| CreateFailed { at, error })?;
         }
-        if entries.len() >= limits::DEVICES_MAX {
-            return Err(Error::Limit);
+        let entries = self.entries();
+        for (at, new) in new.iter().enumerate() {
+            if entries.contains_key(&new.id) {
+                return Err(CreateFailed { at, error: Error::Exists });
+            }
+        }
+        if entries.len() + new.len() > limits::DEVICES_MAX {
+            return Err(CreateFailed { at: 0, error: Error::Limit });
         }
         Ok(())
     }
 
     /// Makes a device, durable when this returns, and starts its line.
     pub async fn create(self: &Arc<Self>, new: NewDevice) -> Result<Entry, Error> {
-        self.check_create(&new)?;
+        let made = self.create_all(vec![new]).await.map_err(|failed| failed.error)?;
+        made.into_iter().next().ok_or(Error::Stopping)
+    }
+
+    /// Makes devices of different names, all or none, durable when this returns,
+    /// and starts their lines.
+    pub async fn create_all(
+        self: &Arc<Self>,
+        new: Vec<NewDevice>,
+    ) -> Result<Vec<Entry>, CreateFailed> {
+        self.check_create_all(&new)?;
         let now = SystemTime::now();
-        let device = Device {
+        let device = |new: NewDevice| Device {
             id: new.id,
             uid: Uid(random()),
             labels: new.labels,
@@ -211,22 +239,39 @@ impl Fleet {
             revision: 0,
             create_request_id: new.request_id,
         };
+        let devices: Vec<Device> = new.into_iter().map(device).collect();
         // Not given up half-way when the caller goes.
         let fleet = self.clone();
-        self.spawn(async move {
-            let _turn = fleet.creating(&device.id).await;
+        let made = self.spawn(async move {
+            // In the order of names, so that two imports never wait for each other.
+            let mut ids: Vec<_> = devices.iter().map(|device| device.id.clone()).collect();
+            ids.sort_unstable();
+            let mut turns = Vec::with_capacity(ids.len());
+            for id in &ids {
+                turns.push(fleet.creating(id).await);
+            }
             // First what can fail without a trace: a new journal makes no files.
-            let (journals, opened) = (fleet.journals.clone(), device.clone());
-            let writer = spawn_blocking(move || {
-                let retention = opened.spec.journal.retention_bytes();
-                journals.journal(&opened.id, opened.uid, retention, Age::New)
+            let (journals, opened) = (fleet.journals.clone(), devices.clone());
+            let writers = spawn_blocking(move || {
+                let journal = |device: &Device| {
+                    let retention = device.spec.journal.retention_bytes();
+                    journals.journal(&device.id, device.uid, retention, Age::New)
+                };
+                opened.iter().map(journal).collect::<Vec<_>>()
             });
-            let writer = writer.await.map_err(|_| Error::Stopping)?;
-            let committed = fleet.store.commit(Change::Create(device.clone())).await?;
-            let revision = committed.map_err(Error::from)?;
-            Ok(fleet.start(Arc::new(Device { revision, ..device }), writer))
-        })
-        .await
+            let writers = writers.await.map_err(|_| Error::Stopping)?;
+            let change = match <[Device; 1]>::try_from(devices.clone()) {
+                Ok([device]) => Change::Create(device),
+                Err(devices) => Change::CreateAll(devices),
+            };
+            let last = fleet.store.commit(change).await?.map_err(Error::from)?;
+            let first = last + 1 - devices.len() as u64;
+            let start = |((device, writer), revision)| {
+                fleet.start(Arc::new(Device { revision, ..device }), writer)
+            };
+            Ok(devices.into_iter().zip(writers).zip(first..).map(start).collect())
+        });
+        made.await.map_err(|error| CreateFailed { at: 0, error })
     }
 
     /// Waits for creates of the same name, so that one that comes twice finds

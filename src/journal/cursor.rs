@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::{
     Error,
-    frame::{Frame, Micros},
+    extent::{Extent, What, extents},
+    frame::Frame,
     index::{self, Index},
-    segment::Segment,
-    shared::SharedRef,
+    segment::{Gaps, Segment},
+    shared::{Shared, SharedRef},
     tail::Lookup,
 };
 use crate::limits;
@@ -30,6 +31,32 @@ pub enum Item {
     },
 }
 
+impl Item {
+    /// The first offset that it is about.
+    pub(super) fn offset(&self) -> u64 {
+        match self {
+            Self::Frame(frame) => frame.offset(),
+            Self::Gap { from, .. } => *from,
+        }
+    }
+
+    /// The next one that it is not about.
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Self::Frame(frame) => frame.end(),
+            Self::Gap { to, .. } => *to,
+        }
+    }
+
+    /// Memory that it takes in a list.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.cost(),
+            Self::Gap { .. } => size_of::<Self>() + 64,
+        }
+    }
+}
+
 /// One reader's place in a journal.
 #[derive(Debug)]
 pub struct Cursor {
@@ -39,8 +66,7 @@ pub struct Cursor {
     file: Option<OpenSegment>,
 }
 
-/// A segment that the cursor reads from. Its index may grow meanwhile; it is
-/// opened again when it does not reach far enough.
+/// A segment that the cursor reads from.
 #[derive(Debug)]
 struct OpenSegment {
     start: u64,
@@ -90,21 +116,28 @@ impl Cursor {
 
     /// What is held next; `None` at the end.
     pub async fn try_next(&mut self) -> Result<Option<Item>, Error> {
+        // Behind `self.next` while a gap is looked to the end of: it may be
+        // partly in a segment, partly between two, and partly in the tail.
+        let mut at = self.next;
         loop {
-            match self.place() {
+            match self.place(at) {
+                Place::Missing(to) => at = to,
+                // After a gap comes output: a segment begins with it, and what
+                // was read of one ended with it.
+                Place::Later | Place::Memory(_) | Place::Disk(..) if at > self.next => {
+                    let from = std::mem::replace(&mut self.next, at);
+                    self.shared.metrics.journal_gaps.inc();
+                    return Ok(Some(Item::Gap { from, to: at }));
+                }
                 Place::Later => return Ok(None),
                 Place::Memory(frame) => {
                     self.file = None;
                     self.next = frame.end();
                     return Ok(Some(Item::Frame(frame)));
                 }
-                Place::Missing(to) => {
-                    let from = std::mem::replace(&mut self.next, to);
-                    self.shared.metrics.journal_gaps.inc();
-                    return Ok(Some(Item::Gap { from, to }));
-                }
                 Place::Disk(segment, until) => match self.read(segment, until).await {
-                    Ok(frame) => {
+                    Ok(Item::Gap { to, .. }) => at = to,
+                    Ok(Item::Frame(frame)) => {
                         self.next = frame.end();
                         return Ok(Some(Item::Frame(frame)));
                     }
@@ -130,21 +163,24 @@ impl Cursor {
         }
     }
 
-    fn place(&self) -> Place {
+    fn place(&self, at: u64) -> Place {
         let mut core = self.shared.core();
-        match core.tail.at(self.next) {
+        match core.tail.at(at) {
             Lookup::Frame(frame) => Place::Memory(frame),
+            Lookup::Gap(to) => Place::Missing(to),
             Lookup::AtEnd => Place::Later,
-            Lookup::Before(first) => match core.segment_of(self.next) {
-                Some(segment) => Place::Disk(segment, segment.end().min(first.max(self.next + 1))),
-                None => Place::Missing(core.next_held(self.next)),
+            Lookup::Before(first) => match core.segment_of(at) {
+                Some(segment) => Place::Disk(segment, segment.end().min(first.max(at + 1))),
+                None => Place::Missing(core.next_held(at)),
             },
         }
     }
 
-    async fn read(&mut self, segment: Segment, until: u64) -> io::Result<Frame> {
-        if let Some(frame) = self.shared.reread(self.next) {
-            return Ok(frame);
+    /// Reads from disk at the cursor's place. What comes with it is kept for
+    /// the next read, of this cursor or another.
+    async fn read(&mut self, segment: Segment, until: u64) -> io::Result<Item> {
+        if let Some(item) = self.shared.reread(self.next) {
+            return Ok(item);
         }
         let open = self.file.take().filter(|open| open.start == segment.start);
         let (offset, shared) = (self.next, self.shared.clone());
@@ -161,30 +197,86 @@ impl Cursor {
             // what the next needs.
             let to_boundary =
                 limits::DISK_READ_BYTES as u64 - offset % limits::DISK_READ_BYTES as u64;
-            let len =
-                usize::try_from((until - offset).min(to_boundary)).map_err(io::Error::other)?;
-            let mut data = vec![0; len];
-            let position = offset - segment.start;
-            open.log.read_exact_at(&mut data, position)?;
-            let time = open.time_at(&shared, position).unwrap_or(segment.base);
-            Ok::<_, io::Error>((open, Frame::build(shared.framer, offset, time, &[&data])))
+            let items = open.read(&shared, segment, offset, until.min(offset + to_boundary))?;
+            Ok::<_, io::Error>((open, items))
         });
-        let (open, frame) = read.await.map_err(io::Error::other)??;
+        let (open, items) = read.await.map_err(io::Error::other)??;
         self.file = Some(open);
-        self.shared.keep_reread(frame.clone());
-        Ok(frame)
+        let first = items.first().cloned().ok_or(io::ErrorKind::UnexpectedEof)?;
+        // A gap at the end of what was read may go on, or grow.
+        let last_is_gap = matches!(items.last(), Some(Item::Gap { .. }));
+        let keep = items.len() - usize::from(last_is_gap);
+        self.shared.keep_reread(items.into_iter().take(keep));
+        Ok(first)
     }
 }
 
 impl OpenSegment {
-    /// When the byte at `position` was received; without its index a segment
-    /// still has its bytes.
-    fn time_at(&mut self, shared: &SharedRef, position: u64) -> Option<Micros> {
-        if let Some(time) = self.index.as_ref().and_then(|index| index.time_at(position).ok()?) {
-            return Some(time);
+    /// What there is from `offset` to `until`; a gap goes on to its end.
+    fn read(
+        &mut self,
+        shared: &Shared,
+        segment: Segment,
+        offset: u64,
+        until: u64,
+    ) -> io::Result<Vec<Item>> {
+        let (from, to) = (offset - segment.start, until - segment.start);
+        let extents = self.extents(shared, segment, from, to)?;
+        let output = |extent: &&Extent| extent.what != What::Hole;
+        let output_end = extents.iter().rfind(output).map_or(from, |extent| extent.to);
+        let mut data = vec![0; usize::try_from(output_end - from).map_err(io::Error::other)?];
+        self.log.read_exact_at(&mut data, from)?;
+        // A hole at the end goes further than what was read.
+        let place = |position: u64| usize::try_from(position - from).map_or(data.len(), |at| at);
+        let items = extents.into_iter().map(|extent| {
+            let (from, to) = (segment.start + extent.from, segment.start + extent.to);
+            match extent.what {
+                What::Hole => Item::Gap { from, to },
+                What::Output(time) => {
+                    let part = &data[place(extent.from)..place(extent.to)];
+                    Item::Frame(Frame::build(shared.framer, from, time, &[part]))
+                }
+            }
+        });
+        Ok(items.collect())
+    }
+
+    /// What the log has at these positions.
+    fn extents(
+        &mut self,
+        shared: &Shared,
+        segment: Segment,
+        from: u64,
+        to: u64,
+    ) -> io::Result<Vec<Extent>> {
+        let index = self.index(shared, segment);
+        match (segment.gaps, index) {
+            (Gaps::None, index) => {
+                // Without its index a segment still has its bytes.
+                let time = index.ok().flatten().and_then(|index| index.time_at(from).ok()?);
+                let what = What::Output(time.unwrap_or(segment.base));
+                Ok(vec![Extent { from, to, what }])
+            }
+            (Gaps::Recorded, Ok(Some(index))) => extents(index, from, to, segment.len),
+            // Nothing tells its bytes from its holes.
+            (Gaps::Recorded, Ok(None)) => {
+                Ok(vec![Extent { from, to: segment.len, what: What::Hole }])
+            }
+            (Gaps::Recorded, Err(error)) => Err(error),
         }
-        let path = index::index_path(shared.dir(), self.start);
-        self.index = Index::open(&path, self.start).ok();
-        self.index.as_ref()?.time_at(position).ok()?
+    }
+
+    /// The index as far as `segment` is known; `None` if it was found damaged.
+    fn index(&mut self, shared: &Shared, segment: Segment) -> io::Result<Option<&Index>> {
+        if segment.index_len == 0 {
+            return Ok(None);
+        }
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => Index::open(&index::index_path(shared.dir(), self.start), self.start)?,
+        };
+        let index = self.index.insert(index);
+        index.up_to(segment.index_len);
+        Ok(Some(index))
     }
 }

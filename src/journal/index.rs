@@ -9,7 +9,9 @@
 //! Little-endian. `end` is the size of the segment's log after the piece, `time`
 //! microseconds after the base time, the checksum is over the record's other
 //! fields and the piece's bytes. Times never go back, whatever the clock does.
-//! A record of kind CLOSE is the last of a journal that was closed in order.
+//! A record of kind CLOSE is the last of a journal that was closed in order. One
+//! of kind GAP tells of output that was lost before it came here: the log has a
+//! hole from the record before to `end`, and nothing in it was ever said.
 
 use std::{
     fs::File,
@@ -24,10 +26,13 @@ use super::frame::Micros;
 pub(super) const HEADER_BYTES: u64 = 32;
 /// Size of a record.
 pub(super) const RECORD_BYTES: u64 = 16;
+/// Records that are read at once: one page.
+const SCAN_RECORDS: u64 = 256;
 
 const MAGIC: &[u8; 8] = b"LMNIDX01";
 const KIND_DATA: u8 = 1;
 const KIND_CLOSE: u8 = 2;
+const KIND_GAP: u8 = 3;
 
 /// What one record tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +41,7 @@ pub(super) struct Record {
     pub(super) end: u32,
     /// When the piece was received.
     pub(super) time: Micros,
-    /// Data, or the end of the journal.
+    /// Data, a gap, or the end of the journal.
     pub(super) kind: Kind,
     crc: u32,
 }
@@ -48,6 +53,8 @@ pub(super) enum Kind {
     Data,
     /// The journal was closed in order.
     Close,
+    /// Output that was lost; `end` is where the hole ends.
+    Gap,
 }
 
 impl Record {
@@ -59,6 +66,11 @@ impl Record {
     /// The record of an orderly end.
     pub(super) fn close(end: u32, base: Micros, time: Micros) -> Self {
         Self::sum(end, base, time, Kind::Close, &[])
+    }
+
+    /// The record of a hole that ends at `end`.
+    pub(super) fn gap(end: u32, base: Micros, time: Micros) -> Self {
+        Self::sum(end, base, time, Kind::Gap, &[])
     }
 
     fn sum(end: u32, base: Micros, time: Micros, kind: Kind, data: &[u8]) -> Self {
@@ -90,6 +102,7 @@ impl Record {
         bytes[14] = match self.kind {
             Kind::Data => KIND_DATA,
             Kind::Close => KIND_CLOSE,
+            Kind::Gap => KIND_GAP,
         };
         bytes
     }
@@ -103,6 +116,7 @@ impl Record {
             kind: match kind {
                 KIND_DATA => Kind::Data,
                 KIND_CLOSE => Kind::Close,
+                KIND_GAP => Kind::Gap,
                 _ => return None,
             },
         })
@@ -158,6 +172,12 @@ impl Index {
         self.count
     }
 
+    /// Looks no further than the first `index_len` bytes: the file may have
+    /// records that are not to be believed yet.
+    pub(super) fn up_to(&mut self, index_len: u64) {
+        self.count = index_len.saturating_sub(HEADER_BYTES) / RECORD_BYTES;
+    }
+
     /// One record; `None` if it is damaged.
     pub(super) fn record(&self, at: u64) -> io::Result<Option<Record>> {
         let mut bytes = [0; 16];
@@ -165,10 +185,25 @@ impl Index {
         Ok(Record::decode(bytes, self.base))
     }
 
+    /// Records from the one at `at` on, at most `SCAN_RECORDS`.
+    pub(super) fn records(&self, at: u64) -> io::Result<Vec<Option<Record>>> {
+        let count = self.count.saturating_sub(at).min(SCAN_RECORDS);
+        let len = usize::try_from(count * RECORD_BYTES).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, HEADER_BYTES + at * RECORD_BYTES)?;
+        let (records, _) = bytes.as_chunks();
+        Ok(records.iter().map(|record| Record::decode(*record, self.base)).collect())
+    }
+
+    /// The first record whose piece ends after `position`.
+    pub(super) fn record_at(&self, position: u64) -> io::Result<u64> {
+        self.search(|record| u64::from(record.end) <= position)
+    }
+
     /// When the byte at `position` of the log was received; `None` if the index
-    /// did not reach so far when it was opened.
+    /// does not reach so far.
     pub(super) fn time_at(&self, position: u64) -> io::Result<Option<Micros>> {
-        let at = self.search(|record| u64::from(record.end) <= position)?;
+        let at = self.record_at(position)?;
         if at == self.count {
             return Ok(None);
         }
@@ -179,7 +214,7 @@ impl Index {
     /// `None` if all came before.
     pub(super) fn position_since(&self, time: Micros) -> io::Result<Option<u64>> {
         let mut at = self.search(|record| record.time < time)?;
-        // A close record has a time but no bytes.
+        // A gap and an orderly end have a time but no bytes.
         while at < self.count {
             if self.record(at)?.is_some_and(|record| record.kind == Kind::Data) {
                 let before = at.checked_sub(1).map(|at| self.record(at)).transpose()?.flatten();
@@ -214,4 +249,9 @@ pub(super) fn log_path(dir: &Path, start: u64) -> PathBuf {
 /// Path of the index of the segment that begins at `start`.
 pub(super) fn index_path(dir: &Path, start: u64) -> PathBuf {
     dir.join(format!("{start:020}.idx"))
+}
+
+/// Path of the mark that the segment that begins at `start` has gaps.
+pub(super) fn gaps_path(dir: &Path, start: u64) -> PathBuf {
+    dir.join(format!("{start:020}.gaps"))
 }

@@ -18,6 +18,8 @@
 //!   server forgets nothing that anybody saw. The exception is a disk that fails
 //!   or stalls for `limits::DISK_STALL`: output then goes on from memory, the
 //!   journal says that it is degraded, and it catches up by itself;
+//! - output that was lost before it came here ([`Writer::lose`]) is told by every
+//!   reader as one gap of just that length, and never as anything else;
 //! - appending never blocks; `Writer::room` waits only while the disk is slow,
 //!   and never longer than `DISK_STALL` plus the watch's period;
 //! - a cursor costs its position: no queue, no copy of what the tail holds.
@@ -26,6 +28,7 @@
 //! OPEN_SEGMENTS_MAX, DISK_READ_BYTES}`; disk by the device's retention.
 
 mod cursor;
+mod extent;
 mod frame;
 mod index;
 mod position;

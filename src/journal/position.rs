@@ -21,7 +21,7 @@ pub enum Position {
     Beginning,
     /// This offset.
     Offset(u64),
-    /// So many bytes before the newest.
+    /// So many offsets before the newest; those of a gap count.
     LastBytes(u64),
     /// The beginning of the last so many lines.
     LastLines(u32),
@@ -97,12 +97,14 @@ impl Journal {
             return Ok(next);
         }
         let mut end = next;
+        let mut newest = true;
         while end > floor {
             let start = end.saturating_sub(limits::DISK_READ_BYTES as u64).max(floor);
             let block = read_block(self.cursor(start), end).await?;
             for (offset, byte) in block.iter().rev() {
                 // The newline that ends the last line begins no new one.
-                if *byte == b'\n' && offset + 1 != next {
+                let ends_all = std::mem::take(&mut newest);
+                if *byte == b'\n' && !ends_all {
                     left -= 1;
                     if left == 0 {
                         return Ok(offset + 1);

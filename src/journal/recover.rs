@@ -11,9 +11,14 @@
 //!   they are never used again: the journal goes on `limits::OFFSET_JUMP`
 //!   further, which readers see as a gap.
 //!
+//! A gap that was recorded is whole if what was said before it is. It may be the
+//! last there is, with nothing behind it in the log: then the log is shorter
+//! than the index says, by that hole.
+//!
 //! Whatever was repaired is told in words, for status and log.
 
 use std::{
+    collections::HashSet,
     fs::{self, OpenOptions},
     io,
     os::unix::fs::FileExt,
@@ -25,7 +30,7 @@ use super::{
     frame::Micros,
     index::{self, Index, Kind, Record},
     micros, segment,
-    segment::Segment,
+    segment::{Gaps, Segment},
 };
 use crate::limits;
 
@@ -55,12 +60,16 @@ pub(super) struct Recovered {
 
 /// Reads a journal's folder and repairs its end.
 pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
-    let mut starts = match fs::read_dir(dir) {
-        Ok(entries) => segment_starts(entries)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+    let Names { mut starts, with_gaps } = match fs::read_dir(dir) {
+        Ok(entries) => names(entries)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Names::default(),
         Err(error) => return Err(error),
     };
     starts.sort_unstable();
+    let gaps_of = |start: u64| match with_gaps.contains(&start) {
+        true => Gaps::Recorded,
+        false => Gaps::None,
+    };
     let ahead = segment::is_ahead(dir)?;
     let mut recovered = Recovered::default();
     let newest = starts.pop();
@@ -71,10 +80,10 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
             Ok(index) => (index::HEADER_BYTES + index.count() * index::RECORD_BYTES, index.base()),
             Err(_) => (0, recovered.segments.last().map_or(0, |before: &Segment| before.base)),
         };
-        recovered.segments.push(Segment { start, len, index_len, base });
+        recovered.segments.push(Segment { start, len, index_len, base, gaps: gaps_of(start) });
     }
     if let Some(start) = newest {
-        recover_newest(dir, start, trust, &mut recovered)?;
+        recover_newest(dir, start, gaps_of(start), trust, &mut recovered)?;
     } else if trust == Trust::PowerLost {
         // Its files may never have reached the disk.
         recovered.next = limits::OFFSET_JUMP;
@@ -107,20 +116,31 @@ pub(super) fn recover(dir: &Path, trust: Trust) -> io::Result<Recovered> {
     Ok(recovered)
 }
 
-fn segment_starts(entries: fs::ReadDir) -> io::Result<Vec<u64>> {
-    let mut starts = Vec::new();
+/// What the names in a journal's folder tell.
+#[derive(Default)]
+struct Names {
+    /// Where segments begin.
+    starts: Vec<u64>,
+    /// Those that are marked to have gaps.
+    with_gaps: HashSet<u64>,
+}
+
+fn names(entries: fs::ReadDir) -> io::Result<Names> {
+    let mut names = Names::default();
     for entry in entries {
         let name = entry?.file_name();
-        let start = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
-        starts.extend(start);
+        let with = |suffix| name.to_str()?.strip_suffix(suffix)?.parse::<u64>().ok();
+        names.starts.extend(with(".log"));
+        names.with_gaps.extend(with(".gaps"));
     }
-    Ok(starts)
+    Ok(names)
 }
 
 /// Repairs the segment that was being written.
 fn recover_newest(
     dir: &Path,
     start: u64,
+    gaps: Gaps,
     trust: Trust,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
@@ -151,16 +171,24 @@ fn recover_newest(
         len: whole.len,
         index_len: index::HEADER_BYTES + whole.records * index::RECORD_BYTES,
         base: index.base(),
+        gaps,
     };
+    if whole.len > whole.output {
+        // There already, unless the files were meddled with.
+        segment::mark_gaps(&mut segment, dir)?;
+    }
     let index_file = OpenOptions::new().write(true).open(&index_path)?;
     let claimed = whole.claimed.max(segment.len);
     recovered.last_time = whole.last_time.max(index.base());
     let mut report = None;
 
-    let in_order = whole.closed && claimed == log_len && whole.records == index.count();
+    // The hole at the end, if there is one, may be in the log or not.
+    let at_end = (whole.output..=whole.len).contains(&log_len);
+    let all_whole = claimed == segment.len && log_len >= whole.output;
+    let in_order = whole.closed && all_whole && at_end && whole.records == index.count();
     if in_order && trust != Trust::PowerLost {
         recovered.next = segment.end();
-    } else if trust == Trust::Killed && claimed == segment.len && log_len >= segment.len {
+    } else if trust == Trust::Killed && all_whole {
         // Drop a torn record, then take in what was written without one.
         index_file.set_len(segment.index_len)?;
         if log_len > segment.len {
@@ -173,7 +201,7 @@ fn recover_newest(
         recovered.next = segment.end();
     } else {
         index_file.set_len(segment.index_len)?;
-        log.set_len(segment.len)?;
+        log.set_len(log_len.min(segment.len))?;
         let end = start + claimed.max(log_len);
         recovered.next = match trust {
             Trust::Killed => end,
@@ -192,8 +220,10 @@ fn recover_newest(
 
 /// How far a segment's log and index agree.
 struct Whole {
-    /// Bytes of the log up to the last record that matches its bytes.
+    /// Up to the last record that is whole, a hole at the end included.
     len: u64,
+    /// Bytes of the log up to the last record that matches its bytes.
+    output: u64,
     /// Records up to that one.
     records: u64,
     /// Bytes that the index speaks of, whether they are there or not.
@@ -205,15 +235,18 @@ struct Whole {
 }
 
 /// Goes back from the end of the index to the last record whose bytes are in
-/// the log as they were written.
+/// the log as they were written. Records after it that have no bytes, of a hole
+/// or an orderly end, count if there is nothing damaged between.
 fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> {
-    let mut whole = Whole { len: 0, records: 0, claimed: 0, closed: false, last_time: 0 };
-    // Records up to and with an orderly end, if the bytes before it are whole.
-    let mut with_close = None;
+    let mut whole =
+        Whole { len: 0, output: 0, records: 0, claimed: 0, closed: false, last_time: 0 };
+    // The newest of the records without bytes that were just gone past.
+    let mut newest: Option<(u64, Record)> = None;
     let mut at = index.count();
     while at > 0 {
         at -= 1;
         let Some(record) = index.record(at)? else {
+            newest = None;
             continue;
         };
         let end = u64::from(record.end);
@@ -223,25 +256,27 @@ fn last_whole(log: &fs::File, log_len: u64, index: &Index) -> io::Result<Whole> 
         };
         let plausible = |start: &u64| *start <= end && end - start <= limits::SEGMENT_BYTES_MAX;
         let Some(start) = start.filter(plausible) else {
+            newest = None;
             continue;
         };
         whole.claimed = whole.claimed.max(end);
-        let len = if record.kind == Kind::Data { end - start } else { 0 };
+        let is_output = record.kind == Kind::Data;
+        let len = if is_output { end - start } else { 0 };
         let mut data = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        let read = end <= log_len && log.read_exact_at(&mut data, start).is_ok();
+        let read = !is_output || end <= log_len && log.read_exact_at(&mut data, start).is_ok();
         if !read || !record.matches(index.base(), &data) {
-            with_close = None;
+            newest = None;
             continue;
         }
         whole.last_time = whole.last_time.max(record.time);
-        if record.kind == Kind::Close && at > 0 {
-            with_close = with_close.or(Some(at + 1));
-            continue;
+        let (newest_at, newest_record) = *newest.get_or_insert((at, record));
+        if is_output || at == 0 {
+            whole.len = u64::from(newest_record.end);
+            whole.output = if is_output { end } else { 0 };
+            whole.records = newest_at + 1;
+            whole.closed = newest_record.kind == Kind::Close;
+            break;
         }
-        whole.len = end;
-        whole.records = with_close.unwrap_or(at + 1);
-        whole.closed = record.kind == Kind::Close || with_close == Some(index.count());
-        break;
     }
     Ok(whole)
 }

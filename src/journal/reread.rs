@@ -1,18 +1,19 @@
 //! Output read back from disk, shared by the cursors that come by: a pack of
-//! attachers that fell behind together reads each piece from disk once.
+//! attachers that fell behind together reads each piece from disk once. Gaps
+//! between pieces are kept with them: finding one costs as much as reading.
 //!
 //! Bound: `limits::REREAD_BYTES_MAX` a journal, booked on the tails' budget;
 //! dropped when it has not been used for `limits::TAIL_QUIET`.
 
 use std::{collections::BTreeMap, time::Instant};
 
-use super::frame::Frame;
+use super::cursor::Item;
 use crate::limits;
 
-/// Frames read back from disk, by their offset.
+/// Frames read back from disk and the gaps between them, by their offset.
 #[derive(Debug, Default)]
 pub(super) struct Reread {
-    frames: BTreeMap<u64, Frame>,
+    items: BTreeMap<u64, Item>,
     cost: usize,
     used: Option<Instant>,
 }
@@ -23,25 +24,25 @@ impl Reread {
         self.cost
     }
 
-    /// The frame that holds `offset`.
-    pub(super) fn get(&mut self, offset: u64) -> Option<Frame> {
-        let (_, frame) = self.frames.range(..=offset).next_back()?;
-        if frame.end() <= offset {
+    /// The item that holds `offset`.
+    pub(super) fn get(&mut self, offset: u64) -> Option<Item> {
+        let (_, item) = self.items.range(..=offset).next_back()?;
+        if item.end() <= offset {
             return None;
         }
         self.used = Some(Instant::now());
-        Some(frame.clone())
+        Some(item.clone())
     }
 
-    /// Keeps a frame for those who come after; those furthest behind lose first.
-    pub(super) fn put(&mut self, frame: Frame) {
+    /// Keeps an item for those who come after; those furthest behind lose first.
+    pub(super) fn put(&mut self, item: Item) {
         self.used = Some(Instant::now());
-        self.cost += frame.cost();
-        if let Some(same) = self.frames.insert(frame.offset(), frame) {
+        self.cost += item.cost();
+        if let Some(same) = self.items.insert(item.offset(), item) {
             self.cost -= same.cost();
         }
         while self.cost > limits::REREAD_BYTES_MAX
-            && let Some((_, first)) = self.frames.pop_first()
+            && let Some((_, first)) = self.items.pop_first()
         {
             self.cost -= first.cost();
         }
@@ -52,6 +53,6 @@ impl Reread {
         if self.used.is_none_or(|used| now.duration_since(used) >= limits::TAIL_QUIET) {
             *self = Self::default();
         }
-        self.frames.is_empty()
+        self.items.is_empty()
     }
 }

@@ -207,18 +207,17 @@ impl Scribe {
         let retention = shared.retention();
         // Never more than a segment at once, so that retention holds for small ones too.
         let share =
-            usize::try_from(retention / limits::SEGMENTS_PER_RETENTION).unwrap_or(usize::MAX);
-        let frames = shared.core().tail.take_unwritten(share.min(limits::SCRIBE_TURN_BYTES));
-        let Some(last) = frames.last() else {
+            (retention / limits::SEGMENTS_PER_RETENTION).min(limits::SCRIBE_TURN_BYTES as u64);
+        let unwritten = shared.core().tail.take_unwritten(share);
+        let Some(unwritten) = unwritten else {
             return Ok(false);
         };
-        let to = last.end();
         let mut disk = lock(&shared.disk);
         let was_open = disk.is_open();
-        let segment = disk.append(&frames, retention, &mut self.scratch)?;
-        let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
+        let segment = disk.append(&unwritten, retention, &mut self.scratch)?;
+        let bytes: u64 = unwritten.frames.iter().map(|frame| frame.len() as u64).sum();
         shared.metrics.journal_written_bytes.inc_by(bytes);
-        let passed = shared.written(to, segment);
+        let passed = shared.written(unwritten.to, segment);
         if let Err(error) = disk.delete(&passed) {
             // They are segments again when the server next starts.
             shared.metrics.journal_errors.inc();

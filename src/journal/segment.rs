@@ -2,10 +2,17 @@
 //! exactly the bytes that the device said (so `less` and `tail -F` read them)
 //! and `<start offset>.idx` beside it.
 //!
-//! A gap needs no record: a segment's name tells where it begins, so a hole is
-//! where one ends before the next begins. Only the journal's scribe calls this;
-//! every call may block. After a failed write the files are cut back to what
-//! was whole.
+//! A long gap needs no record: a segment's name tells where it begins, so what is
+//! missing is where one ends before the next begins. A short one
+//! (`limits::HOLE_BYTES_MAX`) is a hole in the log, which reads as zero bytes, and
+//! a record in the index; an empty file `<start offset>.gaps` marks a segment
+//! that has any. The order of writes is: mark, record of the hole, output behind
+//! it, its records. So a hole that has something behind it always has its record.
+//!
+//! A segment begins with output; one that is empty tells where output goes on.
+//!
+//! Only the journal's scribe calls this; every call may block. After a failed
+//! write the files are cut back to what was whole.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,6 +24,7 @@ use std::{
 use super::{
     frame::{Frame, Micros},
     index::{self, Record},
+    tail::Unwritten,
 };
 use crate::limits;
 
@@ -30,12 +38,24 @@ pub(super) const REMOVED_SUFFIX: &str = ".deleted";
 pub(super) struct Segment {
     /// Offset of its first byte.
     pub(super) start: u64,
-    /// Bytes in its log.
+    /// Bytes in its log, holes included, also one at the end that the file does
+    /// not have yet.
     pub(super) len: u64,
     /// Bytes in its index.
     pub(super) index_len: u64,
     /// Time of its first record.
     pub(super) base: Micros,
+    /// Whether its log is all output.
+    pub(super) gaps: Gaps,
+}
+
+/// Whether a segment may have holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gaps {
+    /// Its log is all output.
+    None,
+    /// It is marked; the index tells where they are.
+    Recorded,
 }
 
 impl Segment {
@@ -44,7 +64,12 @@ impl Segment {
         self.start + self.len
     }
 
-    /// Bytes on disk.
+    /// What it counts against the retention.
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.disk_bytes().max(limits::SEGMENT_BYTES_MIN)
+    }
+
+    /// Bytes on disk; a hole counts as its length.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.len + self.index_len
     }
@@ -90,42 +115,51 @@ impl Disk {
         self.files = None;
     }
 
-    /// Writes frames that follow each other. Returns the segment as it is now;
-    /// its `start` differs from before when a new one was begun.
+    /// Writes output and gaps, the one before it included. Returns the segment as
+    /// it is now; its `start` differs from before when a new one was begun.
     pub(super) fn append(
         &mut self,
-        frames: &[Frame],
+        unwritten: &Unwritten,
         retention: u64,
         scratch: &mut Vec<u8>,
     ) -> io::Result<Option<Segment>> {
-        let Some(first) = frames.first() else { return Ok(self.last) };
         if self.removed {
             // The device is gone, and with it what it still had to say.
             return Ok(None);
         }
         let share = retention / limits::SEGMENTS_PER_RETENTION;
         let segment_max = share.min(limits::SEGMENT_BYTES_MAX);
-        let goes_on = self
-            .last
-            .filter(|last| last.end() == first.offset() && last.disk_bytes() < segment_max);
+        let start = unwritten.frames.first().map_or(unwritten.to, Frame::offset);
+        let goes_on = self.last.filter(|last| match start.checked_sub(last.end()) {
+            None => false,
+            Some(hole) if last.len == 0 => hole == 0,
+            Some(hole) => hole <= limits::HOLE_BYTES_MAX && last.disk_bytes() + hole < segment_max,
+        });
         let before = self.last;
         let mut segment = match goes_on {
             Some(segment) => segment,
-            None => self.begin(first)?,
+            None => {
+                let time = unwritten.frames.first().map_or(unwritten.time, Frame::time);
+                self.begin(start, time.max(self.last_time))?
+            }
         };
         let files = match &mut self.files {
             Some(files) => files,
             closed @ None => closed.insert(Files::open(&self.dir, segment.start)?),
         };
-        let result = files.append(&mut segment, frames, &mut self.last_time, scratch);
+        let result = files.append(&self.dir, &mut segment, unwritten, &mut self.last_time, scratch);
         match result {
             Ok(()) => {
+                if let Some(empty) = before.filter(|before| goes_on.is_none() && before.len == 0) {
+                    // The new one tells where output goes on.
+                    remove_files(&self.dir, empty.start);
+                }
                 self.last = Some(segment);
                 Ok(self.last)
             }
             Err(error) => {
                 // What was whole before stays; the rest is tried again.
-                if segment.len == 0 {
+                if goes_on.is_none() {
                     // A full disk must not collect empty segments.
                     self.files = None;
                     remove_files(&self.dir, segment.start);
@@ -142,10 +176,10 @@ impl Disk {
         }
     }
 
-    /// Begins a segment with the offset and time of `first`.
-    fn begin(&mut self, first: &Frame) -> io::Result<Segment> {
+    /// Begins a segment.
+    fn begin(&mut self, start: u64, base: Micros) -> io::Result<Segment> {
         self.files = None;
-        let segment = begin(&self.dir, first.offset(), first.time())?;
+        let segment = begin(&self.dir, start, base)?;
         self.last = Some(segment);
         Ok(segment)
     }
@@ -155,6 +189,10 @@ impl Disk {
         for segment in segments {
             remove_if_there(&index::log_path(&self.dir, segment.start))?;
             remove_if_there(&index::index_path(&self.dir, segment.start))?;
+            if segment.gaps == Gaps::Recorded {
+                // Last: without its mark holes would be taken for output.
+                remove_if_there(&index::gaps_path(&self.dir, segment.start))?;
+            }
         }
         Ok(())
     }
@@ -220,30 +258,85 @@ impl Files {
 
     fn append(
         &self,
+        dir: &Path,
         segment: &mut Segment,
-        frames: &[Frame],
+        unwritten: &Unwritten,
         last_time: &mut Micros,
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
         scratch.clear();
-        let mut records = Vec::with_capacity(frames.len() * 16);
-        let mut len = segment.len;
-        for frame in frames {
+        let mut records = Vec::with_capacity((unwritten.frames.len() + 1) * 16);
+        // What `scratch` and `records` are to be added to.
+        let mut written = *segment;
+        let mut end = segment.end();
+        for frame in &unwritten.frames {
+            if frame.offset() > end {
+                hole(dir, &mut written, frame.offset(), last_time, frame.time(), &mut records)?;
+                self.write(&mut written, scratch, &mut records, frame.offset())?;
+            }
             scratch.extend_from_slice(frame.data());
-            len += frame.len() as u64;
+            end = frame.end();
             *last_time = frame.time().max(*last_time);
-            let end = u32::try_from(len).map_err(io::Error::other)?;
-            let record = Record::data(end, segment.base, *last_time, frame.data());
+            let to = u32::try_from(end - segment.start).map_err(io::Error::other)?;
+            let record = Record::data(to, segment.base, *last_time, frame.data());
             records.extend_from_slice(&record.encode(segment.base));
         }
-        // Data first: a record without its bytes would be a lie, bytes without
-        // their record are found by recovery.
-        self.log.write_all_at(scratch, segment.len)?;
-        self.index.write_all_at(&records, segment.index_len)?;
-        segment.len = len;
-        segment.index_len += records.len() as u64;
+        if unwritten.to > end {
+            end = unwritten.to;
+            hole(dir, &mut written, end, last_time, unwritten.time, &mut records)?;
+        }
+        self.write(&mut written, scratch, &mut records, end)?;
+        *segment = written;
         Ok(())
     }
+
+    /// Writes output without a hole and its records, and that of a hole after
+    /// it; all of it ends at `end`.
+    fn write(
+        &self,
+        written: &mut Segment,
+        output: &mut Vec<u8>,
+        records: &mut Vec<u8>,
+        end: u64,
+    ) -> io::Result<()> {
+        // Output first: a record without its bytes would be a lie, bytes without
+        // their record are found by recovery.
+        if !output.is_empty() {
+            self.log.write_all_at(output, written.len)?;
+        }
+        self.index.write_all_at(records, written.index_len)?;
+        written.len = end - written.start;
+        written.index_len += records.len() as u64;
+        output.clear();
+        records.clear();
+        Ok(())
+    }
+}
+
+/// Marks the segment, and adds the record of a hole before `to`.
+fn hole(
+    dir: &Path,
+    segment: &mut Segment,
+    to: u64,
+    last_time: &mut Micros,
+    time: Micros,
+    records: &mut Vec<u8>,
+) -> io::Result<()> {
+    mark_gaps(segment, dir)?;
+    *last_time = time.max(*last_time);
+    let end = u32::try_from(to - segment.start).map_err(io::Error::other)?;
+    let record = Record::gap(end, segment.base, *last_time);
+    records.extend_from_slice(&record.encode(segment.base));
+    Ok(())
+}
+
+/// Marks that a segment has holes.
+pub(super) fn mark_gaps(segment: &mut Segment, dir: &Path) -> io::Result<()> {
+    if segment.gaps == Gaps::None {
+        create(&index::gaps_path(dir, segment.start))?;
+        segment.gaps = Gaps::Recorded;
+    }
+    Ok(())
 }
 
 /// Makes the files of a segment.
@@ -255,7 +348,9 @@ pub(super) fn begin(dir: &Path, start: u64, base: Micros) -> io::Result<Segment>
         index.write_all_at(&index::encode_header(start, base), 0)
     };
     match make() {
-        Ok(()) => Ok(Segment { start, len: 0, index_len: index::HEADER_BYTES, base }),
+        Ok(()) => {
+            Ok(Segment { start, len: 0, index_len: index::HEADER_BYTES, base, gaps: Gaps::None })
+        }
         Err(error) => {
             remove_files(dir, start);
             Err(error)
@@ -265,7 +360,8 @@ pub(super) fn begin(dir: &Path, start: u64, base: Micros) -> io::Result<Segment>
 
 /// Removes what little there is of a segment that could not be begun.
 fn remove_files(dir: &Path, start: u64) {
-    for path in [index::log_path(dir, start), index::index_path(dir, start)] {
+    for path in [index::log_path, index::index_path, index::gaps_path].map(|path| path(dir, start))
+    {
         // If this fails too, recovery takes it for an empty segment.
         fs::remove_file(path).ok();
     }
@@ -306,5 +402,44 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::journal::frame::FrameHead;
+
+    fn framer(_: FrameHead, _: &mut BytesMut) {}
+
+    /// Killed between two writes is what a write that fails leaves.
+    #[test]
+    fn nothing_is_written_behind_a_hole_that_is_not_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut segment = begin(dir.path(), 0, 0).unwrap();
+        let said = Frame::build(framer, 0, 0, &[b"said"]);
+        let after = Frame::build(framer, 9, 0, &[b"after"]);
+        let unwritten = Unwritten { frames: vec![said, after], to: 14, time: 0 };
+        let writable = Files::open(dir.path(), 0).unwrap();
+        let log_len = || fs::metadata(index::log_path(dir.path(), 0)).unwrap().len();
+
+        let nowhere = dir.path().join("nowhere");
+        let (mut time, mut scratch) = (0, Vec::new());
+        writable.append(&nowhere, &mut segment, &unwritten, &mut time, &mut scratch).unwrap_err();
+        assert_eq!(log_len(), 0, "not marked");
+
+        let index = File::open(index::index_path(dir.path(), 0)).unwrap();
+        let unrecorded = Files { log: writable.log.try_clone().unwrap(), index };
+        let result =
+            unrecorded.append(dir.path(), &mut segment, &unwritten, &mut time, &mut scratch);
+        result.unwrap_err();
+        assert_eq!(log_len(), 4, "not recorded");
+        assert_eq!((segment.len, segment.index_len), (0, index::HEADER_BYTES));
+
+        writable.append(dir.path(), &mut segment, &unwritten, &mut time, &mut scratch).unwrap();
+        assert_eq!((log_len(), segment.len, segment.gaps), (14, 14, Gaps::Recorded));
+        assert_eq!(segment.index_len, index::HEADER_BYTES + 3 * index::RECORD_BYTES);
     }
 }

@@ -15,6 +15,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    cursor::Item,
     frame::{Frame, Framer, Micros},
     recover::Recovered,
     reread::Reread,
@@ -138,8 +139,24 @@ impl Shared {
         for frame in frames {
             core.tail.push(frame);
         }
-        core.last_append = Instant::now();
         self.trim(&mut core, limits::TAIL_BYTES_MAX);
+        self.appended(core);
+    }
+
+    /// What comes before `to`, `lost` offsets, will never be appended. Not
+    /// counted in `lost_bytes`: that is what this journal failed to write.
+    pub(super) fn lose(self: &Arc<Self>, to: u64, lost: u64, time: Micros) {
+        let mut core = self.core();
+        if core.tail.skip(to, time) {
+            self.metrics.journal_recorded_gaps.inc();
+        }
+        self.metrics.journal_recorded_gap_bytes.inc_by(lost);
+        self.appended(core);
+    }
+
+    /// Has what is new in the tail written.
+    fn appended(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
+        core.last_append = Instant::now();
         if core.degraded.is_some() {
             let next = core.tail.next();
             core.tail.publish(next);
@@ -164,16 +181,18 @@ impl Shared {
         let mut core = self.core();
         if let Some(segment) = segment {
             match core.segments.back_mut() {
-                Some(last) if last.start == segment.start => *last = segment,
+                // Output goes on elsewhere than an empty segment's name says:
+                // its files are gone.
+                Some(last) if last.start == segment.start || last.len == 0 => *last = segment,
                 _ => core.segments.push_back(segment),
             }
         }
-        let mut total: u64 = core.segments.iter().map(Segment::disk_bytes).sum();
+        let mut total: u64 = core.segments.iter().map(Segment::retained_bytes).sum();
         let retention = self.retention();
         let mut passed = Vec::new();
         while total > retention && core.segments.len() > 1 {
             if let Some(oldest) = core.segments.pop_front() {
-                total -= oldest.disk_bytes();
+                total -= oldest.retained_bytes();
                 self.metrics.journal_retired_bytes.inc_by(oldest.len);
                 passed.push(oldest);
             }
@@ -223,23 +242,27 @@ impl Shared {
     }
 
     /// What another cursor has read back from disk.
-    pub(super) fn reread(&self, offset: u64) -> Option<Frame> {
-        let frame = self.core().reread.get(offset)?;
-        Some(if frame.offset() == offset {
-            frame
-        } else {
-            frame.part(self.framer, offset, frame.end())
+    pub(super) fn reread(&self, offset: u64) -> Option<Item> {
+        let item = self.core().reread.get(offset)?;
+        Some(match item {
+            Item::Frame(frame) if frame.offset() != offset => {
+                Item::Frame(frame.part(self.framer, offset, frame.end()))
+            }
+            Item::Gap { to, .. } => Item::Gap { from: offset, to },
+            whole @ Item::Frame(_) => whole,
         })
     }
 
     /// Keeps what was read back from disk for other cursors, if there is memory.
-    pub(super) fn keep_reread(self: &Arc<Self>, frame: Frame) {
+    pub(super) fn keep_reread(self: &Arc<Self>, items: impl IntoIterator<Item = Item>) {
         let mut core = self.core();
         if self.budget.0.load(Ordering::Relaxed) >= limits::TAILS_BYTES_MAX {
             return;
         }
         let first = core.reread.cost() == 0;
-        core.reread.put(frame);
+        for item in items {
+            core.reread.put(item);
+        }
         self.book(&mut core);
         drop(core);
         if first {

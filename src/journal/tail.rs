@@ -9,7 +9,13 @@
 //! - `written`: handed to the operating system, which keeps it when the server
 //!   is killed.
 //!
+//! Frames are in order; where one ends before the next begins, or before `next`,
+//! is a gap: output that was lost on its way here, or fell out of a full tail
+//! before the disk took it. A gap takes no memory and moves the marks as output
+//! does.
+//!
 //! Small frames are joined once they are written: here, once, not per attacher.
+//! Never over a gap.
 //! Bounds: `limits::TAIL_BYTES_MAX` (by [`Tail::trim`]), `FRAME_BYTES_MAX`,
 //! `SMALL_FRAMES_MAX`.
 
@@ -26,6 +32,10 @@ pub(super) struct Tail {
     next: u64,
     published: u64,
     written: u64,
+    /// The end of the newest output; before `next` if a gap came after it.
+    said: u64,
+    /// When the last gap was told.
+    gap_time: Micros,
     cost: usize,
     /// Memory of what waits for the disk.
     unwritten_cost: usize,
@@ -40,10 +50,24 @@ pub(super) struct Tail {
 pub(super) enum Lookup {
     /// Output.
     Frame(Frame),
+    /// Nothing up to this offset, and nothing will be.
+    Gap(u64),
     /// Nothing yet.
     AtEnd,
     /// The tail begins later: look on disk up to here.
     Before(u64),
+}
+
+/// What the disk is to have next.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    /// In order, with no gap in between that needs a segment of its own. None:
+    /// all there is before `to` is a gap.
+    pub(super) frames: Vec<Frame>,
+    /// Where it ends.
+    pub(super) to: u64,
+    /// When the newest of it came.
+    pub(super) time: Micros,
 }
 
 impl Tail {
@@ -54,6 +78,8 @@ impl Tail {
             next,
             published: next,
             written: next,
+            said: next,
+            gap_time: 0,
             cost: 0,
             unwritten_cost: 0,
             run: 0,
@@ -69,9 +95,9 @@ impl Tail {
         self.published
     }
 
-    /// Offset of the first byte in memory.
+    /// Offset of the first byte in memory, or where what may be read ends.
     pub(super) fn first(&self) -> u64 {
-        self.frames.front().map_or(self.next, Frame::offset)
+        self.frames.front().map_or(self.published, Frame::offset).min(self.published)
     }
 
     /// Memory taken.
@@ -79,7 +105,7 @@ impl Tail {
         self.cost
     }
 
-    /// Bytes that wait for the disk.
+    /// Offsets that wait for the disk.
     pub(super) fn unwritten(&self) -> u64 {
         self.next - self.written
     }
@@ -91,26 +117,45 @@ impl Tail {
 
     /// Takes in a frame that begins at `next`.
     pub(super) fn push(&mut self, frame: Frame) {
-        debug_assert_eq!(frame.offset(), self.next, "frames follow each other");
+        debug_assert_eq!(frame.offset(), self.next, "frames begin where the tail ends");
         self.next = frame.end();
+        self.said = self.next;
         self.cost += frame.cost();
         self.unwritten_cost += frame.cost();
         self.frames.push_back(frame);
     }
 
-    /// Frames that are not written yet, in order, up to about `limit` bytes.
-    pub(super) fn take_unwritten(&self, limit: usize) -> Vec<Frame> {
+    /// What comes before `to` was lost; nothing of it will ever be appended.
+    /// Whether that is a gap of its own, and not more of the one before.
+    pub(super) fn skip(&mut self, to: u64, time: Micros) -> bool {
+        let new = self.said == self.next;
+        self.next = self.next.max(to);
+        self.gap_time = time;
+        new
+    }
+
+    /// What is not written yet, from its beginning up to about `limit` bytes;
+    /// gaps count as what is missing. `None`: everything is written.
+    pub(super) fn take_unwritten(&self, limit: u64) -> Option<Unwritten> {
+        if self.written == self.next {
+            return None;
+        }
         let from = self.frames.partition_point(|frame| frame.offset() < self.written);
+        let mut frames: Vec<Frame> = Vec::new();
         let mut taken = 0;
-        self.frames
-            .range(from..)
-            .take_while(|frame| {
-                let room = taken < limit;
-                taken += frame.len();
-                room
-            })
-            .cloned()
-            .collect()
+        for frame in self.frames.range(from..) {
+            let gap = frames.last().map_or(0, |last| frame.offset() - last.end());
+            if gap > limits::HOLE_BYTES_MAX || taken + gap >= limit {
+                break;
+            }
+            taken += gap + frame.len() as u64;
+            frames.push(frame.clone());
+        }
+        let (to, time) = match frames.last() {
+            Some(last) => (last.end(), last.time()),
+            None => (self.next, self.gap_time),
+        };
+        Some(Unwritten { frames, to, time })
     }
 
     /// The disk has everything before `to`, or never will.
@@ -168,16 +213,19 @@ impl Tail {
         }
         let at = self.frames.partition_point(|frame| frame.end() <= offset);
         let Some(frame) = self.frames.get(at) else {
-            return Lookup::AtEnd;
+            return Lookup::Gap(self.published);
         };
+        if frame.offset() > offset {
+            return Lookup::Gap(frame.offset().min(self.published));
+        }
         let alone = frame.len() >= limits::FRAME_BYTES_MAX / 2
-            || self.frames.get(at + 1).is_none_or(|next| next.end() > self.published);
+            || !self.goes_on(frame.end(), self.frames.get(at + 1));
         if frame.offset() == offset && alone {
             return Lookup::Frame(frame.clone());
         }
         if let Some(joined) = &self.joined
             && joined.offset() == offset
-            && (alone || joined.end() == self.published)
+            && (alone || !self.goes_on(joined.end(), self.frame_after(joined.end())))
         {
             return Lookup::Frame(joined.clone());
         }
@@ -188,6 +236,16 @@ impl Tail {
         };
         self.joined = Some(joined.clone());
         Lookup::Frame(joined)
+    }
+
+    /// Whether what ends at `end` can be joined with `next`.
+    fn goes_on(&self, end: u64, next: Option<&Frame>) -> bool {
+        next.is_some_and(|next| next.offset() == end && next.end() <= self.published)
+    }
+
+    /// The first frame that ends after `offset`.
+    fn frame_after(&self, offset: u64) -> Option<&Frame> {
+        self.frames.get(self.frames.partition_point(|frame| frame.end() <= offset))
     }
 
     /// The first frame that the disk does not have and that came at or after
@@ -204,11 +262,13 @@ impl Tail {
         let skip = usize::try_from(offset - first.offset()).unwrap_or(0);
         let mut parts = vec![&first.data()[skip..]];
         let mut len = parts[0].len();
+        let mut end = first.end();
         for frame in self.frames.range(at + 1..) {
             len += frame.len();
-            if len > limits::FRAME_BYTES_MAX || frame.end() > self.published {
+            if len > limits::FRAME_BYTES_MAX || !self.goes_on(end, Some(frame)) {
                 break;
             }
+            end = frame.end();
             parts.push(frame.data());
         }
         Frame::build(self.framer, offset, first.time(), &parts)
@@ -221,10 +281,14 @@ impl Tail {
         loop {
             let mut len = 0;
             let mut count = 0;
+            let mut joins = None;
             for frame in self.frames.range(self.run.min(self.frames.len())..) {
-                if frame.end() > self.written || len + frame.len() > limits::FRAME_BYTES_MAX {
+                let apart = joins.is_some_and(|end| frame.offset() != end);
+                let long = len + frame.len() > limits::FRAME_BYTES_MAX;
+                if apart || long || frame.end() > self.written {
                     break;
                 }
+                joins = Some(frame.end());
                 len += frame.len();
                 count += 1;
                 if count == limits::SMALL_FRAMES_MAX {
@@ -234,7 +298,9 @@ impl Tail {
             let end = self.run + count;
             let full = count == limits::SMALL_FRAMES_MAX
                 || self.frames.get(end).is_some_and(|next| {
-                    next.end() <= self.written && len + next.len() > limits::FRAME_BYTES_MAX
+                    let apart = joins.is_some_and(|end| next.offset() != end);
+                    let long = len + next.len() > limits::FRAME_BYTES_MAX;
+                    apart || long && next.end() <= self.written
                 });
             if !full {
                 return;
@@ -249,7 +315,7 @@ impl Tail {
                 self.cost += joined.cost();
                 self.frames.insert(self.run, joined);
             }
-            // A frame too large to join with anything stands alone.
+            // A frame too large to join with anything, or between gaps, stands alone.
             self.run += 1;
         }
     }
@@ -289,9 +355,9 @@ mod tests {
                 Some(frame.len())
             }
             Lookup::AtEnd => None,
-            Lookup::Before(first) => {
-                assert!(first > *cursor);
-                *cursor = first;
+            Lookup::Before(to) | Lookup::Gap(to) => {
+                assert!(to > *cursor);
+                *cursor = to;
                 Some(0)
             }
         }
@@ -317,6 +383,34 @@ mod tests {
         let (Lookup::Frame(a), Lookup::Frame(b)) = (tail.at(0), tail.at(0)) else { panic!() };
         assert_eq!(a.len(), 50);
         assert_eq!(a.wire().as_ptr(), b.wire().as_ptr());
+    }
+
+    #[test]
+    fn nothing_is_joined_over_a_gap_and_what_is_joined_is_shared() {
+        let mut tail = Tail::new(framer, 0);
+        for _ in 0..5 {
+            push(&mut tail, 5);
+            push(&mut tail, 5);
+            tail.skip(tail.next() + 7, 0);
+        }
+        tail.mark_written(tail.next());
+        let (Lookup::Frame(a), Lookup::Frame(b)) = (tail.at(17), tail.at(17)) else { panic!() };
+        assert_eq!((a.offset(), a.len()), (17, 10));
+        assert_eq!(a.wire().as_ptr(), b.wire().as_ptr());
+        assert!(matches!(tail.at(12), Lookup::Gap(17)));
+        assert!(matches!(tail.at(80), Lookup::Gap(85)));
+        assert!(matches!(tail.at(85), Lookup::AtEnd));
+    }
+
+    #[test]
+    fn a_gap_is_not_shown_before_it_is_written_to_those_behind_either() {
+        let mut tail = Tail::new(framer, 0);
+        push(&mut tail, 5);
+        tail.mark_written(5);
+        tail.trim(0);
+        tail.skip(12, 0);
+        assert!(matches!(tail.at(2), Lookup::Before(5)));
+        assert!(matches!(tail.at(5), Lookup::AtEnd));
     }
 
     #[test]
@@ -347,12 +441,13 @@ mod tests {
     proptest! {
         #[test]
         fn every_cursor_sees_every_byte_once(
-            steps in prop::collection::vec((1usize..6000, 0usize..4, any::<bool>(), 0usize..100_000), 1..200)
+            steps in prop::collection::vec((1usize..6000, 0u64..3, 0usize..4, any::<bool>(), 0usize..100_000), 1..200)
         ) {
             let mut tail = Tail::new(framer, 0);
             let mut cursors = [0u64; 3];
-            for (len, reader, written, limit) in steps {
+            for (len, lost, reader, written, limit) in steps {
                 push(&mut tail, len);
+                tail.skip(tail.next() + lost, 0);
                 if written {
                     tail.mark_written(tail.next());
                     tail.trim(limit);

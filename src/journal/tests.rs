@@ -14,6 +14,8 @@ use proptest::prelude::*;
 use super::{Age, Config, Cursor, FrameHead, Item, Position, Root, Writer};
 use crate::{device::Uid, limits, telemetry::Metrics};
 
+mod gaps;
+
 const RETENTION: u64 = 1 << 20;
 
 fn framer(_head: FrameHead, out: &mut BytesMut) {

@@ -81,9 +81,22 @@ impl Writer {
         }
     }
 
-    /// Skips `n` offsets of output that was lost before it came here.
-    pub fn lose(&mut self, _n: u64) {
+    /// Output was lost before it came here: the next `n` offsets are a gap, for
+    /// every reader and for good. What is gathered goes before it; losses with
+    /// nothing between them are one gap.
+    ///
+    /// Told to readers as soon as it is on disk, as output is. A loss of more
+    /// than `limits::OFFSET_JUMP` counts as that much: whoever counts so far is
+    /// guessing, and offsets must not run out.
+    pub fn lose(&mut self, n: u64) {
+        if n == 0 {
+            return;
+        }
         self.flush();
+        self.last_time = micros(SystemTime::now()).max(self.last_time);
+        let n = n.min(limits::OFFSET_JUMP);
+        self.next = self.next.saturating_add(n);
+        self.shared.lose(self.next, n, self.last_time);
     }
 
     /// Waits while the disk is further behind than it may be.

@@ -24,23 +24,37 @@ impl Store for Memory {
 
 impl Memory {
     fn apply(&mut self, change: &Change) -> Result<Revision, Conflict> {
-        let (id, from) = match change {
-            Change::Create(device) => (&device.id, None),
-            Change::Update { device, from } => (&device.id, Some(*from)),
-            Change::Delete { id, from } => (id, Some(*from)),
-        };
-        check(self.devices.get(id).map(|device| device.revision), from)?;
-        self.revision += 1;
+        let found = |id: &DeviceId| self.devices.get(id).map(|device| device.revision);
         match change {
-            Change::Create(device) | Change::Update { device, .. } => {
-                let device = Device { revision: self.revision, ..device.clone() };
-                self.devices.insert(id.clone(), device);
+            Change::Create(device) => {
+                check(found(&device.id), None)?;
+                self.put(device);
             }
-            Change::Delete { .. } => {
+            Change::CreateAll(devices) => {
+                for device in devices {
+                    check(found(&device.id), None)?;
+                }
+                for device in devices {
+                    self.put(device);
+                }
+            }
+            Change::Update { device, from } => {
+                check(found(&device.id), Some(*from))?;
+                self.put(device);
+            }
+            Change::Delete { id, from } => {
+                check(found(id), Some(*from))?;
+                self.revision += 1;
                 self.devices.remove(id);
             }
         }
         Ok(self.revision)
+    }
+
+    fn put(&mut self, device: &Device) {
+        self.revision += 1;
+        let device = Device { revision: self.revision, ..device.clone() };
+        self.devices.insert(device.id.clone(), device);
     }
 }
 

@@ -26,11 +26,15 @@ use crate::{device::Device, name::DeviceId};
 /// A number that grows with every change.
 pub type Revision = u64;
 
-/// A change of one device. `device.revision` is set by the store.
+/// A change of one device, or of several together. `device.revision` is set by
+/// the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Fails if there is a device of the name.
     Create(Device),
+    /// Makes all of them or none; fails if there is a device of any of the names.
+    /// Their revisions follow each other; the last one's is the result.
+    CreateAll(Vec<Device>),
     /// Fails if the device's revision is not `from`.
     Update {
         /// As it is to be.

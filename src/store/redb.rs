@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{Change, Conflict, Error, Revision, Store, memory::check, record};
+use crate::{device::Device, name::DeviceId};
 
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -67,56 +68,82 @@ impl Redb {
         Ok(rows)
     }
 
-    /// The inner error is of a record, the outer of the file.
-    fn write(
-        &self,
-        changes: &[Change],
-    ) -> Result<Result<Vec<Result<Revision, Conflict>>, Error>, redb::Error> {
+    fn write(&self, changes: &[Change]) -> Result<Vec<Result<Revision, Conflict>>, WriteError> {
         let transaction = self.database()?.begin_write()?;
-        let mut results = Vec::with_capacity(changes.len());
-        {
-            let mut devices = transaction.open_table(DEVICES)?;
+        let results = {
             let mut meta = transaction.open_table(META)?;
-            let mut revision = meta.get(REVISION_KEY)?.map_or(0, |value| value.value());
-            for change in changes {
-                let (id, from) = match change {
-                    Change::Create(device) => (&device.id, None),
-                    Change::Update { device, from } => (&device.id, Some(*from)),
-                    Change::Delete { id, from } => (id, Some(*from)),
-                };
-                let found = devices.get(id.as_str())?.map(|row| row.value().to_owned());
-                let found = match found.map(|bytes| record::decode(id.as_str(), &bytes)).transpose()
-                {
-                    Ok(found) => found.map(|device| device.revision),
-                    Err(error) => return Ok(Err(error)),
-                };
-                if let Err(conflict) = check(found, from) {
-                    results.push(Err(conflict));
-                    continue;
-                }
-                revision += 1;
-                match change {
-                    Change::Create(device) | Change::Update { device, .. } => {
-                        let mut device = device.clone();
-                        device.revision = revision;
-                        match record::encode(&device) {
-                            Ok(bytes) => drop(devices.insert(id.as_str(), bytes.as_slice())?),
-                            Err(error) => return Ok(Err(error)),
-                        }
-                    }
-                    Change::Delete { .. } => drop(devices.remove(id.as_str())?),
-                }
-                results.push(Ok(revision));
-            }
-            meta.insert(REVISION_KEY, revision)?;
-        }
+            let revision = meta.get(REVISION_KEY)?.map_or(0, |value| value.value());
+            let mut table = Table { devices: transaction.open_table(DEVICES)?, revision };
+            let results: Vec<_> =
+                changes.iter().map(|change| table.apply(change)).collect::<Result<_, _>>()?;
+            meta.insert(REVISION_KEY, table.revision)?;
+            results
+        };
         transaction.commit()?;
-        Ok(Ok(results))
+        Ok(results)
+    }
+}
+
+/// Why nothing was written.
+enum WriteError {
+    /// A record does not read or cannot be made.
+    Record(Error),
+    /// The file does not work.
+    File(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::File(error.into())
+    }
+}
+
+/// The devices in a transaction.
+struct Table<'t> {
+    devices: redb::Table<'t, &'static str, &'static [u8]>,
+    revision: Revision,
+}
+
+impl Table<'_> {
+    /// The inner error is of this change alone.
+    fn apply(&mut self, change: &Change) -> Result<Result<Revision, Conflict>, WriteError> {
+        let (conditions, puts): (Vec<(&DeviceId, Option<Revision>)>, &[Device]) = match change {
+            Change::Create(device) => (vec![(&device.id, None)], std::slice::from_ref(device)),
+            Change::CreateAll(devices) => {
+                (devices.iter().map(|device| (&device.id, None)).collect(), devices)
+            }
+            Change::Update { device, from } => {
+                (vec![(&device.id, Some(*from))], std::slice::from_ref(device))
+            }
+            Change::Delete { id, from } => (vec![(id, Some(*from))], &[]),
+        };
+        for (id, from) in conditions {
+            if let Err(conflict) = check(self.found(id)?, from) {
+                return Ok(Err(conflict));
+            }
+        }
+        for device in puts {
+            self.revision += 1;
+            let device = Device { revision: self.revision, ..device.clone() };
+            let bytes = record::encode(&device).map_err(WriteError::Record)?;
+            self.devices.insert(device.id.as_str(), bytes.as_slice())?;
+        }
+        if let Change::Delete { id, .. } = change {
+            self.revision += 1;
+            self.devices.remove(id.as_str())?;
+        }
+        Ok(Ok(self.revision))
+    }
+
+    fn found(&self, id: &DeviceId) -> Result<Option<Revision>, WriteError> {
+        let Some(row) = self.devices.get(id.as_str())? else { return Ok(None) };
+        let device = record::decode(id.as_str(), row.value()).map_err(WriteError::Record)?;
+        Ok(Some(device.revision))
     }
 }
 
 impl Store for Redb {
-    fn load(&mut self) -> Result<Vec<crate::device::Device>, Error> {
+    fn load(&mut self) -> Result<Vec<Device>, Error> {
         let rows = self.read_devices().map_err(|error| Error::database(&self.path, error))?;
         rows.iter().map(|(id, bytes)| record::decode(id, bytes)).collect()
     }
@@ -125,10 +152,13 @@ impl Store for Redb {
         if self.database.is_none() {
             self.database = Database::open(&self.path).ok();
         }
-        self.write(changes).map_err(|error| {
-            self.reopen();
-            Error::database(&self.path, error)
-        })?
+        self.write(changes).map_err(|error| match error {
+            WriteError::Record(error) => error,
+            WriteError::File(error) => {
+                self.reopen();
+                Error::database(&self.path, error)
+            }
+        })
     }
 }
 
@@ -187,7 +217,7 @@ fn check_format(path: &Path, found: Option<u64>) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::{
-        device::{Device, DeviceSpec, HostInterface, Labels, PtySpec, Uid},
+        device::{DeviceSpec, HostInterface, Labels, PtySpec, Uid},
         store::Memory,
     };
 
@@ -240,7 +270,19 @@ mod tests {
             ]
         );
         let loaded = store.load().unwrap();
-        assert_eq!(loaded, [Device { revision: 5, ..a }, Device { revision: 1, ..device("b") }]);
+        assert_eq!(
+            loaded,
+            [Device { revision: 5, ..a.clone() }, Device { revision: 1, ..device("b") }]
+        );
+
+        // All or none, each with a revision of its own.
+        let all = |ids: &[&str]| Change::CreateAll(ids.iter().map(|id| device(id)).collect());
+        let results = store.commit(&[all(&["c", "a", "d"]), all(&["c", "d"])]);
+        assert_eq!(results.unwrap(), [Err(Conflict::Exists), Ok(7)]);
+        let loaded: Vec<_> =
+            store.load().unwrap().into_iter().map(|d| (d.id.to_string(), d.revision)).collect();
+        let expected = [("a", 5), ("b", 1), ("c", 6), ("d", 7)];
+        assert_eq!(loaded, expected.map(|(id, revision)| (id.to_owned(), revision)));
     }
 
     #[test]

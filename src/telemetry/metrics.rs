@@ -48,12 +48,15 @@ metrics! {
     lines_failed: Counter, "lines_failed", "Lines ended by an error inside the server";
     links_opened: Counter, "links_opened", "Links opened to far sides";
     links_lost: Counter, "links_lost", "Links lost or not to be opened";
-    peers_refused: Counter, "peers_refused", "Far sides turned away because one was connected";
+    peers_refused: Counter, "peers_refused", "Far sides turned away: another was connected, or not allowed";
     output_bytes: Counter, "output_bytes", "Bytes read from far sides";
     input_bytes: Counter, "input_bytes", "Bytes written to far sides";
     input_dropped_bytes: Counter, "input_dropped_bytes", "Bytes of input taken and dropped because a link was lost";
     input_discarded_bytes: Counter, "input_discarded_bytes", "Bytes of input that a host interface threw away, as null does";
     output_lost: Counter, "output_lost", "Records or bytes lost before they reached the server, recorded as gaps";
+    datagrams_failed: Counter, "datagrams_failed", "Datagrams of input that could not be sent, or came back as unreachable (ICMP)";
+    datagrams_refused: Counter, "datagrams_refused", "Datagrams from senders that are not allowed, dropped";
+    datagrams_overrun: Counter, "datagrams_overrun", "Datagrams that the kernel had no room for, recorded as gaps";
     breaks_received: Counter, "breaks_received", "Breaks received from far sides";
     controls: Counter, "controls", "Breaks, line settings, modem lines and window sizes sent";
     input_refused: Counter, "input_refused", "Pieces of input refused: no writer, not connected, queue full, offset gap, no input";
@@ -71,6 +74,8 @@ metrics! {
     journal_errors: Counter, "journal_errors", "Failed writes of journals";
     journal_stalls: Counter, "journal_stalls", "Times that a disk took so long that output went on from memory";
     journal_lost_bytes: Counter, "journal_lost_bytes", "Bytes that never reached the disk and are gone from memory; told as gaps";
+    journal_recorded_gaps: Counter, "journal_recorded_gaps", "Gaps of output that was lost before it reached a journal";
+    journal_recorded_gap_bytes: Counter, "journal_recorded_gap_bytes", "Offsets that such gaps take";
     journal_recoveries: Counter, "journal_recoveries", "Journals repaired after an unclean end";
     journal_retired_bytes: Counter, "journal_retired_bytes", "Bytes of output deleted by retention";
     journal_gaps: Counter, "journal_gaps", "Gaps told to attachers and readers";

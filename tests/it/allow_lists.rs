@@ -8,7 +8,7 @@ use lineman::pb::{
     self, device_spec::HostInterface, device_status::State, tcp_host_interface,
     unix_host_interface::Mode,
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -159,10 +159,16 @@ async fn no_list_covers_the_servers_own_files() {
         assert_eq!(rule, "host_interfaces.folders");
         assert!(message.contains("the server's own files"), "{message}");
     }
-    symlink("state/journal", server.dir().join("link")).unwrap();
-    client.create("link", unix(Mode::Bind, &server.dir().join("link/x.sock"))).await;
-    let status = client.until_status("link", "refusal", |s| !s.last_error.is_empty()).await;
-    assert!(status.last_error.contains("the server's own files"), "{}", status.last_error);
+    // Nor is it told by a link what is among them.
+    let mut told = Vec::new();
+    for (id, target) in [("there", "state/journal"), ("missing", "state/nothing")] {
+        symlink(target, server.dir().join(id)).unwrap();
+        client.create(id, unix(Mode::Bind, &server.dir().join(id).join("x.sock"))).await;
+        let status = client.until_status(id, "refusal", |s| !s.last_error.is_empty()).await;
+        told.push(status.last_error);
+    }
+    assert_eq!(told[0], told[1]);
+    assert!(told[0].contains("host_interfaces.folders"), "{}", told[0]);
     assert!(!state.join("journal/x.sock").exists());
     // What is beside them is covered.
     client.create("beside", unix(Mode::Bind, &server.dir().join("x.sock"))).await;
@@ -184,6 +190,6 @@ async fn a_device_restarted_in_a_hurry_listens_at_its_path() {
         client.devices.start_device(request).await.unwrap();
     }
     client.until_state("a", State::Listening).await;
-    tokio::net::UnixStream::connect(&path).await.unwrap();
+    let _far_side = UnixStream::connect(&path).await.unwrap();
     client.until_state("a", State::Connected).await;
 }

@@ -1,6 +1,7 @@
 //! What a user would notice, tried on the real program: each test starts the
 //! server as a process on a port of its own, and real far sides (QEMU with
-//! U-Boot, socat, sockets) on the other end. A module is a user story.
+//! U-Boot, ser2net, pyserial, openssl, telnet, socat, sockets) on the other end. A
+//! module is a user story; `peers_work` tries the far sides by themselves.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,9 +26,16 @@ mod generic_client;
 mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;
+mod libvirt_devices;
+mod libvirt_virsh;
+mod libvirt_xml;
 mod log_copy;
 mod matrix_file;
+mod matrix_pipe;
+mod matrix_udp;
+mod netconsole;
 mod paused_reader;
+mod peers_work;
 mod reconnect;
 mod slow_attacher;
 mod text_and_scripts;

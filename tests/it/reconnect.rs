@@ -1,17 +1,20 @@
 //! Far sides come and go: the device says what happened, tries again by itself,
 //! and its journal and attachments go on.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use lineman::pb::{
-    self, AttachMode, device_status::State, input_ack::Refusal, unix_host_interface::Mode,
+    self, AttachMode, device_spec::HostInterface, device_status::State, input_ack::Refusal,
+    unix_host_interface::Mode,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
-use crate::harness::{Attacher, Server, bind_tcp, connect_tcp, pty, reason, soon, unix};
+use crate::harness::{
+    Attacher, Server, bind_tcp, connect_tcp, device, pty, reason, soon, unix, violations,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_connects_again_and_attachers_stay() {
@@ -139,6 +142,36 @@ async fn only_our_own_left_over_socket_is_replaced() {
     let request = pb::DeleteDeviceRequest { name, etag: String::new() };
     client.devices.delete_device(request).await.unwrap();
     assert!(!ours.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_has_the_mode_and_group_of_its_spec() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let path = server.dir().join("a.sock");
+    let with = |mode: u32, group: &str| {
+        device(HostInterface::Unix(pb::UnixHostInterface {
+            mode: Mode::Bind.into(),
+            path: path.to_str().unwrap().into(),
+            socket_mode: mode,
+            group: group.into(),
+        }))
+    };
+    let own = rustix::process::getgid().as_raw();
+    client.create("a", with(0o660, &own.to_string())).await;
+    client.until_state("a", State::Listening).await;
+    let file = std::fs::metadata(&path).unwrap();
+    assert_eq!((file.permissions().mode() & 0o777, file.gid()), (0o660, own));
+    let _far = UnixStream::connect(&path).await.unwrap();
+    let status = client.until_state("a", State::Connected).await;
+    let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
+    assert_eq!(status.peers[0].address, format!("pid {pid}, uid {uid}, gid {own}"));
+
+    client.create("b", with(0o660, "no-such-group")).await;
+    let status = client.until_state("b", State::Backoff).await;
+    assert!(status.last_error.contains("group no-such-group: there is no"), "{status:?}");
+    let wrong = client.try_create("c", with(0o4777, "a:b")).await.unwrap_err();
+    assert_eq!(violations(&wrong), ["spec.unix.socket_mode", "spec.unix.group"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,15 +16,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pb", &[]),
     ("device", &[]),
     ("auth", &[]),
-    ("backend", &["device"]),
+    ("wire", &["device"]),
+    ("backend", &["device", "wire"]),
     ("journal", &["device"]),
     ("store", &["device"]),
     ("line", &["device", "backend", "journal"]),
     ("fleet", &["device", "backend", "journal", "store", "line"]),
-    ("api", &["device", "backend", "journal", "line", "fleet", "auth", "pb"]),
+    ("api", &["device", "backend", "journal", "line", "fleet", "auth", "libvirt", "pb"]),
     ("net", &["auth"]),
     ("config", &["auth", "backend", "net"]),
-    ("cli", &["pb"]),
+    ("libvirt", &["device"]),
+    ("cli", &["pb", "libvirt"]),
     ("server", &["api", "auth", "backend", "config", "fleet", "journal", "net", "store"]),
     ("serve", &["cli", "config", "server"]),
 ];
@@ -61,21 +63,19 @@ fn imports(text: &str) -> Vec<String> {
         let rest = &text[at + "crate::".len()..];
         if let Some(list) = rest.strip_prefix('{') {
             let mut depth = 0;
-            let mut word = String::new();
+            let mut outermost = String::new();
             for character in list.chars() {
                 match character {
                     '{' => depth += 1,
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
+                    _ if depth == 0 => outermost.push(character),
                     _ => {}
                 }
-                if depth == 0 && (character.is_alphanumeric() || character == '_') {
-                    word.push(character);
-                } else {
-                    rooms.push(std::mem::take(&mut word));
-                }
             }
-            rooms.push(word);
+            // Of `api::wire`, only `api` is a room.
+            let paths = outermost.split(',').filter_map(|path| path.split("::").next());
+            rooms.extend(paths.map(|room| room.trim().to_owned()));
         } else {
             let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             rooms.push(rest[..end].to_owned());

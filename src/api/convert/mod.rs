@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 pub(super) use self::serial::{
     line_settings_to_pb, modem_lines_to_pb, parse_line_settings, parse_window,
 };
+use super::domain_xml::check_guest;
 use crate::{
     device::{
         self, ConditionStatus, DeviceSpec, DeviceStatus, Fault, HostInterface, InputSpec,
         JournalSpec, LibvirtSpec, LogSpec, Peer, ReconnectPolicy, ReconnectSpec, RunState, Sharing,
         State,
     },
-    fleet::Entry,
+    fleet::{Entry, NewDevice},
     pb::{self, condition, device_spec, device_status, input_spec, reconnect_spec},
 };
 
@@ -27,6 +28,22 @@ pub(super) const DOMAIN_LABEL: &str = "domain";
 /// A device as it is now.
 pub(super) fn device(entry: &Entry) -> pb::Device {
     pb::Device { status: Some(status(&entry.line.status())), ..stored(&entry.device) }
+}
+
+/// What a device would be if it were made.
+pub(super) fn preview(new: NewDevice) -> pb::Device {
+    let now = SystemTime::now();
+    let device = device::Device {
+        id: new.id,
+        uid: device::Uid(0),
+        labels: new.labels,
+        spec: new.spec,
+        create_time: now,
+        update_time: now,
+        revision: 0,
+        create_request_id: String::new(),
+    };
+    pb::Device { uid: String::new(), etag: String::new(), ..stored(&device) }
 }
 
 /// A device without what is seen of it.
@@ -271,6 +288,9 @@ pub(super) fn parse_spec(
         libvirt,
     };
     faults.extend(device::validate(&spec, labels));
+    if let Some(libvirt) = &spec.libvirt {
+        check_guest(libvirt, &mut faults);
+    }
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 

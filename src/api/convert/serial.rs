@@ -96,12 +96,12 @@ pub(in crate::api) fn parse_line_settings(
 
 pub(in crate::api) fn modem_lines_to_pb(lines: ModemLines) -> pb::ModemLines {
     pb::ModemLines {
-        dtr: lines.has(ModemLines::DTR),
-        rts: lines.has(ModemLines::RTS),
-        cts: lines.has(ModemLines::CTS),
-        dsr: lines.has(ModemLines::DSR),
-        ri: lines.has(ModemLines::RI),
-        cd: lines.has(ModemLines::CD),
+        dtr: lines.contains(ModemLines::DTR),
+        rts: lines.contains(ModemLines::RTS),
+        cts: lines.contains(ModemLines::CTS),
+        dsr: lines.contains(ModemLines::DSR),
+        ri: lines.contains(ModemLines::RI),
+        cd: lines.contains(ModemLines::CD),
     }
 }
 

@@ -18,7 +18,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::backend::{Kind, Removal};
 
-/// A folder that is allowed, one that is not, and one that is the server's.
+/// A folder that is allowed, one that is not, and one that is allowed but holds
+/// files of the server's own.
 struct Host {
     dir: TempDir,
     allow: Allow,
@@ -27,15 +28,15 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["in", "out", "in/own", "in/own/open"] {
+        for folder in ["in", "out", "mixed", "mixed/own", "mixed/own/open"] {
             fs::create_dir(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("out/secret"), "secret").unwrap();
         let path = |name: &str| dir.path().join(name);
         let allow = Allow {
-            folders: vec![path("in"), path("in/own/open")],
-            devices: vec![path("in")],
-            reserved: vec![path("in/own"), path("in/token")],
+            folders: vec![path("in"), path("mixed"), path("mixed/own/open")],
+            devices: vec![path("in"), path("mixed")],
+            reserved: vec![path("mixed/own"), path("mixed/token")],
             ..Allow::default()
         };
         Self { dir, allow }
@@ -299,29 +300,59 @@ fn a_file_with_another_name_elsewhere_is_refused_untouched() {
 #[test]
 fn the_servers_own_files_are_never_covered() {
     let host = Host::new();
-    fs::create_dir(host.path("in/own/journal")).unwrap();
-    fs::write(host.path("in/token"), "token").unwrap();
-    symlink("own", host.path("in/link")).unwrap();
-    symlink("own/journal", host.path("in/deep")).unwrap();
-    for name in ["in/own/devices.redb", "in/own/journal/x", "in/link/x", "in/deep/x", "in/token"] {
+    fs::create_dir(host.path("mixed/own/journal")).unwrap();
+    fs::write(host.path("mixed/token"), "token").unwrap();
+    let refused = |name: &str, wanted: Denied| {
         let denied = match host.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC) {
             Err(OpenError::Denied(denied)) => denied,
             other => panic!("{name}: {other:?}"),
         };
-        assert_eq!(denied, Denied::Reserved, "{name}");
+        assert_eq!(denied, wanted, "{name}");
+    };
+    for name in ["own/devices.redb", "own/journal/x", "own/missing/x", "token"] {
+        refused(&format!("mixed/{name}"), Denied::Reserved);
     }
-    assert_eq!(fs::read_to_string(host.path("in/token")).unwrap(), "token");
-    // By another name too.
-    fs::rename(host.path("in/token"), host.path("in/renamed")).unwrap();
-    symlink("renamed", host.path("in/token")).unwrap();
-    assert!(host.file("in/renamed", OFlags::WRONLY).is_err());
+    // Links are not followed here, so that nothing tells what is there.
+    symlink("own", host.path("mixed/link")).unwrap();
+    symlink("own/journal", host.path("mixed/deep")).unwrap();
+    symlink("own/missing", host.path("mixed/dangling")).unwrap();
+    for name in ["link", "deep", "dangling"] {
+        refused(&format!("mixed/{name}/x"), Denied::Path);
+        let socket = host.allow.open_socket(&host.path(&format!("mixed/{name}")));
+        assert!(matches!(socket, Err(OpenError::Denied(Denied::Path))), "{name}: {socket:?}");
+        let device = host.allow.open_device(&host.path(&format!("mixed/{name}")), OFlags::RDWR);
+        assert!(matches!(device, Err(OpenError::Denied(Denied::Device))), "{name}: {device:?}");
+    }
+    let device = host.allow.open_device(&host.path("mixed/token"), OFlags::RDWR);
+    assert!(matches!(device, Err(OpenError::Denied(Denied::Device))), "{device:?}");
+    assert_eq!(fs::read_to_string(host.path("mixed/token")).unwrap(), "token");
+    // But the folder made for it is open.
+    host.file("mixed/own/open/x", OFlags::WRONLY | OFlags::CREATE).unwrap();
+    host.file("mixed/x", OFlags::WRONLY | OFlags::CREATE).unwrap();
+}
+
+#[test]
+fn the_servers_own_files_are_known_by_any_name() {
+    // The configuration names them by links; the list names the real folder.
+    let host = Host::new();
+    fs::create_dir(host.path("in/state")).unwrap();
+    fs::write(host.path("in/key"), "key").unwrap();
+    symlink("in/state", host.path("state")).unwrap();
+    symlink("in/key", host.path("key")).unwrap();
+    let allow =
+        Allow { reserved: vec![host.path("state"), host.path("key")], ..host.allow.clone() };
+    let folder = allow.open_folder(&host.path("in/state/x"));
+    assert!(matches!(folder, Err(OpenError::Denied(Denied::Reserved))), "{folder:?}");
+    let key = allow.open_folder(&host.path("in/key")).unwrap();
+    let opened = key.open_file(OFlags::WRONLY | OFlags::TRUNC, Mode::empty());
+    assert!(matches!(opened, Err(OpenError::Denied(Denied::Reserved))), "{opened:?}");
     // Nor does rolling a file over replace one.
     fs::write(host.path("in/log"), "").unwrap();
-    assert!(host.folder("in/log").unwrap().rename_to(OsStr::new("renamed")).is_err());
-    assert!(host.folder("in/log").unwrap().rename_to(OsStr::new("log.0")).is_ok());
+    let log = allow.open_folder(&host.path("in/log")).unwrap();
+    assert!(log.rename_to(OsStr::new("key")).is_err());
+    assert_eq!(fs::read_to_string(host.path("in/key")).unwrap(), "key");
+    log.rename_to(OsStr::new("log.0")).unwrap();
     assert!(host.path("in/log.0").exists());
-    // But the folder made for it is.
-    host.file("in/own/open/x", OFlags::WRONLY | OFlags::CREATE).unwrap();
 }
 
 #[test]
@@ -447,14 +478,14 @@ fn only_the_very_file_is_removed() {
 #[test]
 fn domain_logs_are_files_in_their_folder() {
     let host = Host::new();
-    let allow = Allow { domain_logs: Some(host.path("in/own")), ..host.allow.clone() };
+    let allow = Allow { domain_logs: Some(host.path("mixed/own")), ..host.allow.clone() };
     for name in ["..", ".", "", "a/b", "/etc/passwd", "../out/secret"] {
         let log = allow.open_domain_logs(OsStr::new(name));
         assert!(matches!(log, Err(OpenError::Denied(_))), "{name}: {log:?}");
     }
     let log = allow.open_domain_logs(OsStr::new("node7.log")).unwrap();
     log.open_file(OFlags::WRONLY | OFlags::CREATE, Mode::from_raw_mode(0o600)).unwrap();
-    assert!(host.path("in/own/node7.log").exists());
+    assert!(host.path("mixed/own/node7.log").exists());
 }
 
 #[test]
@@ -500,6 +531,7 @@ fn devices_are_what_the_list_names_or_terminals_that_it_leads_to() {
 
     // Inside, it is told what is wrong.
     fs::write(host.path("in/file"), "").unwrap();
+    fs::create_dir(host.path("in/own")).unwrap();
     mkfifoat(CWD, host.path("in/fifo"), Mode::from_raw_mode(0o600)).unwrap();
     symlink("circle", host.path("in/circle")).unwrap();
     for (name, told) in [

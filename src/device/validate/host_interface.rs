@@ -51,8 +51,8 @@ fn check_stdio(stdio: &StdioSpec, faults: &mut Vec<Fault>) {
     let field = "spec.stdio.domain";
     if domain.is_empty() {
         faults.push(Fault::new(field, "must be given, or else the label `domain`"));
-    } else if domain.len() > limits::DOMAIN_BYTES_MAX {
-        let most = limits::DOMAIN_BYTES_MAX;
+    } else if domain.len() > limits::DOMAIN_NAME_BYTES_MAX {
+        let most = limits::DOMAIN_NAME_BYTES_MAX;
         faults.push(Fault::new(field, format!("must be at most {most} bytes")));
     } else if domain.starts_with('.') || domain.chars().any(|c| c == '/' || c.is_control()) {
         faults.push(Fault::new(

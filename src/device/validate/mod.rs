@@ -99,10 +99,10 @@ fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
 fn check_libvirt(libvirt: &LibvirtSpec, faults: &mut Vec<Fault>) {
     let domain = &libvirt.domain;
     if domain.is_empty()
-        || domain.len() > limits::DOMAIN_BYTES_MAX
+        || domain.len() > limits::DOMAIN_NAME_BYTES_MAX
         || domain.chars().any(char::is_control)
     {
-        let most = limits::DOMAIN_BYTES_MAX;
+        let most = limits::DOMAIN_NAME_BYTES_MAX;
         faults.push(Fault::new("spec.libvirt.domain", format!("must be 1 to {most} bytes")));
     }
     if libvirt.guest.len() > limits::GUEST_XML_BYTES_MAX {

@@ -206,6 +206,12 @@ pub(crate) fn unix(mode: pb::unix_host_interface::Mode, path: &Path) -> pb::Devi
     }))
 }
 
+/// The names of all devices.
+pub(crate) async fn device_names(client: &mut Client) -> Vec<String> {
+    let list = client.devices.list_devices(pb::ListDevicesRequest::default()).await.unwrap();
+    list.into_inner().devices.into_iter().map(|device| device.name).collect()
+}
+
 /// The reason of an error, as the API documents it.
 pub(crate) fn reason(status: &Status) -> String {
     let details = status.get_error_details();

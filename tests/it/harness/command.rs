@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -75,6 +75,28 @@ impl Background {
         let (stdout, stderr) = (dir.join(name), dir.join(format!("{name}.err")));
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         Self { child: command.spawn().unwrap(), stdout, stderr }
+    }
+
+    /// The same, but its standard input and output are the caller's.
+    pub(super) fn spawn_piped(
+        mut command: Command,
+        dir: &Path,
+        name: &str,
+    ) -> (Self, ChildStdin, ChildStdout) {
+        let (stdout, stderr) = (dir.join(name), dir.join(format!("{name}.err")));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(File::create(&stderr).unwrap()).spawn().unwrap();
+        let pipes = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        (Self { child, stdout, stderr }, pipes.0, pipes.1)
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The code that a shell would show, if it has ended.
+    pub(super) fn has_ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(shell_code)
     }
 
     pub(crate) fn stdout(&self) -> Vec<u8> {

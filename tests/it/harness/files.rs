@@ -40,22 +40,6 @@ pub(crate) fn numbered_lines(bytes: usize) -> Vec<u8> {
 }
 
 impl Client {
-    pub(crate) async fn stop(&mut self, id: &str) {
-        let request = pb::StopDeviceRequest { name: format!("devices/{id}"), etag: String::new() };
-        self.devices.stop_device(request).await.unwrap();
-    }
-
-    pub(crate) async fn start(&mut self, id: &str) {
-        let request = pb::StartDeviceRequest { name: format!("devices/{id}"), etag: String::new() };
-        self.devices.start_device(request).await.unwrap();
-    }
-
-    pub(crate) async fn delete(&mut self, id: &str) {
-        let request =
-            pb::DeleteDeviceRequest { name: format!("devices/{id}"), etag: String::new() };
-        self.devices.delete_device(request).await.unwrap();
-    }
-
     /// Changes a device's spec.
     pub(crate) async fn change(&mut self, id: &str, change: impl FnOnce(&mut pb::DeviceSpec)) {
         let mut device = self.get(id).await;

@@ -5,9 +5,6 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Where Debian's u-boot-qemu puts the image for `-machine virt`.
-const UBOOT_IMAGE: &str = "/usr/lib/u-boot/qemu_arm/u-boot.bin";
-
 /// A program that ends with the test.
 pub(crate) struct Process(Child);
 
@@ -41,28 +38,8 @@ pub(crate) fn tool(path: &str) -> Option<PathBuf> {
     if path.exists() { Some(path) } else { missing(&path.display().to_string()) }
 }
 
-fn missing(what: &str) -> Option<PathBuf> {
+pub(super) fn missing(what: &str) -> Option<PathBuf> {
     assert!(std::env::var_os("LINEMAN_TEST_PEERS").is_none(), "{what} is missing");
     eprintln!("left out: {what} is not installed; tests/run installs it");
     None
-}
-
-/// U-Boot in QEMU, with its serial console on a unix socket or TCP port. It
-/// waits for the console to be connected before it runs.
-pub(crate) struct UBoot(#[expect(dead_code, reason = "ends with it")] Process);
-
-impl UBoot {
-    /// `serial` is a QEMU chardev, such as `unix:PATH,server=on,wait=on`.
-    pub(crate) fn boot(serial: &str) -> Option<Self> {
-        let qemu = peer("qemu-system-arm")?;
-        if !Path::new(UBOOT_IMAGE).exists() {
-            missing(UBOOT_IMAGE);
-            return None;
-        }
-        let mut command = Command::new(qemu);
-        command.args(["-machine", "virt", "-cpu", "cortex-a15", "-m", "256", "-nographic"]);
-        command.args(["-monitor", "none", "-nic", "none", "-bios", UBOOT_IMAGE]);
-        command.args(["-serial", serial]);
-        Some(Self(Process::spawn(&mut command)))
-    }
 }

@@ -1,16 +1,13 @@
-//! Terminals: programs that run on one as if a person sat there, and the far
-//! side of a device that is one.
+//! Terminals: programs that run on one as if a person sat there.
 
 use std::{
     fs::File,
     io::Write,
     os::fd::OwnedFd,
-    path::Path,
     process::{Child, Command},
 };
 
 use rustix::{
-    fs::{Mode, OFlags, open},
     process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::tcgetattr,
@@ -85,39 +82,6 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-}
-
-/// A program at the far side of a device, played by the test. It takes what is
-/// written to the device for as long as that is there.
-pub(crate) struct FarSide {
-    line: File,
-    heard: Gathered,
-}
-
-impl FarSide {
-    /// Opens the slave of a device's pty, which the server has made raw.
-    pub(crate) fn open(path: impl AsRef<Path>) -> Self {
-        let line =
-            open(path.as_ref(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
-        let line = File::from(line.unwrap());
-        let heard = Gathered::from("the far side's input", line.try_clone().unwrap());
-        Self { line, heard }
-    }
-
-    pub(crate) fn says(&mut self, bytes: impl AsRef<[u8]>) {
-        self.line.write_all(bytes.as_ref()).unwrap();
-    }
-
-    /// Waits for input after what was waited for before; returns what came
-    /// between.
-    pub(crate) async fn hears(&mut self, text: &str) -> String {
-        self.heard.until(text).await
-    }
-
-    /// Waits for so many bytes of input in all, and returns all.
-    pub(crate) async fn hears_bytes(&self, len: usize) -> Vec<u8> {
-        self.heard.until_len(len).await
     }
 }
 
