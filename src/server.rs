@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, Api},
     auth::Auth,
-    backend::{DomainLogs, Environment},
+    backend::Environment,
     config::Config,
     fleet::{self, Fleet},
     journal::{self, Root},
@@ -118,9 +118,9 @@ impl Server {
                     allow: Arc::new(allow),
                     sockets_dir: state_dir.join("notes"),
                     lookups: Arc::new(Semaphore::new(limits::LOOKUPS_MAX)),
-                    metrics: metrics.clone(),
                     files: Arc::new(Semaphore::new(limits::FILE_THREADS_MAX)),
-                    domain_logs: Arc::new(DomainLogs::new(metrics.clone())),
+                    domain_logs: Arc::default(),
+                    metrics: metrics.clone(),
                 };
                 let (fleet, thread) = Fleet::open(
                     Box::new(store),

@@ -33,10 +33,9 @@ use crate::{device::Uid, limits, telemetry::Metrics};
 const SWEEP_MIN: usize = 64;
 
 /// The logs of domains that devices write to now. Bounded by twice the devices.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DomainLogs {
     open: Mutex<Logs>,
-    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -46,16 +45,12 @@ struct Logs {
 }
 
 impl DomainLogs {
-    /// None.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { open: Mutex::default(), metrics }
-    }
-
     /// The log of a domain, for as long as the caller keeps it.
     pub(super) fn log(
         &self,
         domain: &str,
         allow: &Arc<Allow>,
+        metrics: &Arc<Metrics>,
     ) -> Arc<tokio::sync::Mutex<DomainLog>> {
         let mut logs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = logs.by_domain.get(domain).and_then(Weak::upgrade) {
@@ -65,19 +60,15 @@ impl DomainLogs {
             logs.by_domain.retain(|_, log| log.strong_count() > 0);
             logs.sweep_at = SWEEP_MIN.max(2 * logs.by_domain.len());
         }
-        let log = DomainLog::new(domain, allow.clone(), self.metrics.clone());
+        let log = DomainLog::new(domain, allow.clone(), metrics.clone());
         let log = Arc::new(tokio::sync::Mutex::new(log));
         logs.by_domain.insert(domain.to_owned(), Arc::downgrade(&log));
         log
     }
-
-    /// Counts bytes that were reported as written and could not be.
-    pub(super) fn lost(&self, domain: &str, bytes: usize) {
-        lost(&self.metrics, domain, bytes);
-    }
 }
 
-fn lost(metrics: &Metrics, domain: &str, bytes: usize) {
+/// Counts bytes that were reported as written and could not be.
+pub(super) fn lost(metrics: &Metrics, domain: &str, bytes: usize) {
     if bytes > 0 {
         metrics.input_dropped_bytes.inc_by(bytes as u64);
         tracing::warn!(
@@ -351,14 +342,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let allow =
             Arc::new(Allow { domain_logs: Some(dir.path().to_owned()), ..Allow::default() });
-        let logs = DomainLogs::new(Arc::default());
-        let kept = logs.log("kept", &allow);
-        assert!(Arc::ptr_eq(&kept, &logs.log("kept", &allow)));
+        let (logs, metrics) = (DomainLogs::default(), Arc::default());
+        let kept = logs.log("kept", &allow, &metrics);
+        assert!(Arc::ptr_eq(&kept, &logs.log("kept", &allow, &metrics)));
         for at in 0..1000 {
-            logs.log(&format!("vm{at}"), &allow);
+            logs.log(&format!("vm{at}"), &allow, &metrics);
         }
         assert!(logs.open.lock().unwrap().by_domain.len() <= SWEEP_MIN);
-        assert!(Arc::ptr_eq(&kept, &logs.log("kept", &allow)));
+        assert!(Arc::ptr_eq(&kept, &logs.log("kept", &allow, &metrics)));
     }
 
     proptest! {

@@ -22,12 +22,13 @@ use tokio::{
 
 use super::{
     Backend, BoxFuture, Environment, Error, Link, Place, Read, Role,
-    domain_log::{Appended, DomainLog, DomainLogs},
+    domain_log::{Appended, DomainLog, lost},
     offload::{Offload, Underway},
 };
 use crate::{
     device::{Facts, StdioSpec, Uid},
     limits,
+    telemetry::Metrics,
 };
 
 /// A device's place in the log of its domain.
@@ -35,16 +36,16 @@ pub(super) struct Stdio {
     domain: String,
     uid: Uid,
     log: Offload<DomainLog>,
-    logs: Arc<DomainLogs>,
+    metrics: Arc<Metrics>,
     held: Arc<Held>,
 }
 
 impl Stdio {
     pub(super) fn new(spec: &StdioSpec, uid: Uid, environment: &Environment) -> Self {
-        let logs = environment.domain_logs.clone();
-        let log = logs.log(&spec.domain, &environment.allow);
+        let metrics = environment.metrics.clone();
+        let log = environment.domain_logs.log(&spec.domain, &environment.allow, &metrics);
         let log = Offload::shared(log, environment.files.clone());
-        Self { domain: spec.domain.clone(), uid, log, logs, held: Arc::default() }
+        Self { domain: spec.domain.clone(), uid, log, metrics, held: Arc::default() }
     }
 }
 
@@ -68,7 +69,7 @@ impl Backend for Stdio {
 
 impl Drop for Stdio {
     fn drop(&mut self) {
-        self.logs.lost(&self.domain, self.held.bytes().len());
+        lost(&self.metrics, &self.domain, self.held.bytes().len());
     }
 }
 
@@ -108,7 +109,9 @@ enum When {
 impl StdioLink {
     fn new(uid: Uid, log: Offload<DomainLog>, held: Arc<Held>) -> Self {
         let now = Instant::now();
-        let due = Box::pin(sleep_until(now));
+        // What was held when a link was lost goes on like a line of now: who sent
+        // its beginning sends the rest again.
+        let due = Box::pin(sleep_until(now + limits::DOMAIN_LINE_QUIET));
         Self { uid, log, held, writing: Underway::none(), due, held_since: now, trouble: None }
     }
 

@@ -10,8 +10,8 @@ use lineman::pb::{self, AttachMode, device_status::State};
 use tonic::Code;
 
 use crate::harness::{
-    Attacher, Client, Disk, Server, file, log, metric, null, pty, reason, send_all, send_some,
-    soon, stdio, until, violations, with_log,
+    Attacher, Client, Disk, Resources, Server, file, is_given_back, log, metric, null, pty, reason,
+    send_all, send_some, soon, stdio, until, violations, with_log,
 };
 
 /// Of the files that a domain's log is in, oldest first.
@@ -352,17 +352,10 @@ async fn two_hundred_starts_leave_nothing_behind() {
         client.stop("a").await;
         client.start("a").await;
         if round == 40 {
-            before = Some((server.descriptors_and_threads(), server.resident_bytes()));
+            before = Some(Resources::of(&server));
         }
     }
-    let ((descriptors, threads), memory) = before.unwrap();
-    let (descriptors_after, threads_after) = server.descriptors_and_threads();
-    let grown = server.resident_bytes().saturating_sub(memory);
-    println!(
-        "{descriptors} to {descriptors_after} descriptors, {threads} to {threads_after} threads, {grown} bytes"
-    );
-    assert!(descriptors_after <= descriptors + 2 && threads_after <= threads + 4);
-    assert!(grown < 4 << 20, "grown by {grown}");
+    is_given_back(&server, before.unwrap());
     let all: String = (0..240).map(|round| format!("{round}\n")).collect();
     assert_eq!(String::from_utf8(whole(&logs, "vm")).unwrap(), all);
 }

@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::harness::{
-    Attacher, Client, Disk, Server, condition, connect_tcp, file, holds, log, metric, null,
-    numbered_lines, pty, send_all, soon, stdio, until, with_log,
+    Attacher, Client, Disk, Resources, Server, condition, connect_tcp, file, holds, is_given_back,
+    log, metric, null, numbered_lines, pty, send_all, soon, stdio, until, with_log,
 };
 
 /// A device that says what a test writes into the stream, with a copy.
@@ -334,17 +334,10 @@ async fn two_hundred_starts_leave_nothing_behind() {
         client.until_state("a", State::Stopped).await;
         client.start("a").await;
         if round == 40 {
-            before = Some((server.descriptors_and_threads(), server.resident_bytes()));
+            before = Some(Resources::of(&server));
         }
     }
-    let ((descriptors, threads), memory) = before.unwrap();
     client.until_state("a", State::Connected).await;
-    let (descriptors_after, threads_after) = server.descriptors_and_threads();
-    let grown = server.resident_bytes().saturating_sub(memory);
-    println!(
-        "{descriptors} to {descriptors_after} descriptors, {threads} to {threads_after} threads, {grown} bytes"
-    );
-    assert!(descriptors_after <= descriptors + 4 && threads_after <= threads + 4);
-    assert!(grown < 4 << 20, "grown by {grown}");
+    is_given_back(&server, before.unwrap());
     assert_eq!(fs::metadata(&path).unwrap().len(), 2400);
 }

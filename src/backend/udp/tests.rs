@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{senders::Senders, *};
-use crate::{backend::DomainLogs, limits, wire::netconsole::Record};
+use crate::{limits, wire::netconsole::Record};
 
 fn at(address: &str) -> SocketAddr {
     address.parse().unwrap()
@@ -25,7 +25,7 @@ fn udp(connect: Option<UdpEndpoint>, bind: Option<UdpEndpoint>, nets: &[&str]) -
         lookups: Arc::new(Semaphore::new(1)),
         metrics: Arc::default(),
         files: Arc::new(Semaphore::new(1)),
-        domain_logs: Arc::new(DomainLogs::new(Arc::default())),
+        domain_logs: Arc::default(),
     };
     Udp::new(UdpSpec { connect, bind, ..UdpSpec::default() }, &environment)
 }

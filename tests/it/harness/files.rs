@@ -77,6 +77,8 @@ pub(crate) async fn send_some(
     const WINDOW: usize = 48 << 10;
     const PIECE: usize = 5000;
     let mut sent = 0;
+    // Whoever wrote before may not have left quite yet.
+    attacher.until("the right to write", |attacher| attacher.writer.is_me).await;
     loop {
         let acked = usize::try_from(attacher.ack.offset).unwrap();
         if acked == data.len() || enough(&attacher) {

@@ -44,7 +44,7 @@ pub(crate) use self::{
     peers::{Process, peer, tool},
     ports::free_port,
     raw::{metric, tls},
-    resources::opens_and_closes,
+    resources::{Resources, is_given_back, opens_and_closes},
     rfc2217::{Rfc2217Client, Rfc2217Server},
     ser2net::{Accepter, Ser2net},
     serial::PtyPair,

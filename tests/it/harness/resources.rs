@@ -32,6 +32,16 @@ const GROWTH_MAX: u64 = 4 << 20;
 /// Threads for blocking work come and go by themselves; one a link would not.
 const THREADS_MAX: usize = 16;
 
+/// Fails if the server holds more than before.
+pub(crate) fn is_given_back(server: &Server, before: Resources) {
+    let after = Resources::of(server);
+    println!("from {before:?} to {after:?}");
+    // A file that is being written just now is open.
+    assert!(after.descriptors <= before.descriptors + 4, "{before:?} {after:?}");
+    assert!(after.bytes < before.bytes + GROWTH_MAX, "{before:?} {after:?}");
+    assert!(after.threads <= before.threads + THREADS_MAX, "{before:?} {after:?}");
+}
+
 /// Stops and starts the device again and again: nothing may be left of the links.
 pub(crate) async fn opens_and_closes(server: &Server, client: &mut Client, id: &str) {
     let mut before = None;

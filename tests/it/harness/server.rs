@@ -129,13 +129,6 @@ impl Server {
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
-    /// Open descriptors and threads.
-    pub(crate) fn descriptors_and_threads(&self) -> (usize, usize) {
-        let pid = self.pid().as_raw_nonzero();
-        let count = |what| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
-        (count("fd"), count("task"))
-    }
-
     /// `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.address
