@@ -108,6 +108,17 @@ pub const LINK_PEERS_MAX: u32 = 16;
 /// Senders of datagrams that one device tells apart; the longest silent one
 /// makes place.
 pub const SENDERS_MAX: usize = 64;
+/// Input that one of several far sides of a link may be behind.
+pub const PEER_INPUT_BYTES_MAX: usize = 64 << 10;
+/// One of several far sides that is that far behind and takes nothing for this
+/// long is sent away, so that the others get their input.
+pub const PEER_STALL: Duration = Duration::from_secs(10);
+/// TLS handshakes in progress of one device that listens; the longest waiting
+/// gives way to a newer one, so that nobody keeps the real far side out by
+/// connecting and saying nothing.
+pub const DEVICE_HANDSHAKES_MAX: usize = 4;
+/// What is told of a far side's name: a certificate may hold any amount.
+pub const PEER_DESCRIPTION_CHARS_MAX: usize = 128;
 /// Room that the kernel is asked for, for datagrams that wait for one device: a
 /// second of a loud kernel. It counts its own bookkeeping too and so gives twice
 /// as much, and no more than `net.core.rmem_max`.

@@ -53,6 +53,12 @@ A configuration file:
   folders = [\"/run/lineman\"]        # sockets, pipes, files, links to ptys below
   devices = [\"/dev/serial/by-id\", \"/dev/ttyUSB0\"]
   domain_logs = \"/var/log/lineman/domains\"
+  [credentials.consoles]            # TLS of devices that name \"consoles\"; a
+                                    # set called \"default\" is for those that name none
+  ca = \"/etc/lineman/consoles-ca.pem\"         # who is trusted, to connect to
+  certificate = \"/etc/lineman/consoles.pem\"   # shown, needed to listen
+  key = \"/etc/lineman/consoles.key\"
+  client_auth = \"required\"          # or \"optional\", \"none\"; default with a ca
   [limits]
   connections = 10000               # the default";
 

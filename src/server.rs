@@ -101,6 +101,7 @@ impl Server {
         let opening = {
             let (metrics, stop, tasks) = (metrics.clone(), stop.clone(), tasks.clone());
             let (state_dir, allow) = (config.state_dir.clone(), config.allow.clone());
+            let credentials = Arc::new(config.credentials.clone());
             move || {
                 make_private_dir(&state_dir)?;
                 // For what devices make on this host.
@@ -116,6 +117,7 @@ impl Server {
                 let journals = Arc::new(Root::open(journal, metrics.clone())?);
                 let environment = Environment {
                     allow: Arc::new(allow),
+                    credentials,
                     sockets_dir: state_dir.join("notes"),
                     lookups: Arc::new(Semaphore::new(limits::LOOKUPS_MAX)),
                     files: Arc::new(Semaphore::new(limits::FILE_THREADS_MAX)),

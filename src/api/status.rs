@@ -168,6 +168,9 @@ fn of_fleet(error: fleet::Error, id: &DeviceId) -> Status {
             "devices",
         ),
         fleet::Error::Denied(denied) => not_allowed(&denied),
+        fleet::Error::Credentials(unfit) => {
+            one_field(Fault::new("spec.tcp.credentials", unfit.to_string()))
+        }
         fleet::Error::Store(error) => {
             tracing::error!(device = %id, error = &error as &dyn std::error::Error, "change not stored");
             let mut details = info("STORE_UNAVAILABLE", &[]);

@@ -134,6 +134,11 @@ pub trait Link: Send {
         Poll::Ready(Err(ControlError::Unsupported(control.name())))
     }
 
+    /// Why the far side's sending has ended, for whoever was told [`Read::End`].
+    fn ending(&self) -> Error {
+        Error::Closed
+    }
+
     /// Looks again at what [`Link::facts`] tells, where it does not tell by itself
     /// when it changes; asked again until it is ready. Ends by itself within
     /// `limits::CONTROL_TIMEOUT`.

@@ -11,6 +11,7 @@
 mod allow;
 mod append;
 mod beneath;
+mod credentials;
 mod descriptor;
 mod dev;
 mod domain_log;
@@ -33,7 +34,6 @@ mod unix;
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -46,6 +46,7 @@ pub use self::{
     allow::{Allow, Denied, Network, SocketFile},
     append::{Begin, WriteFault},
     beneath::{Kind, OpenError},
+    credentials::{CredentialSet, Credentials, DEFAULT_CREDENTIALS, Unfit},
     domain_log::DomainLogs,
     file::LogFile,
     folder::{Folder, Identity, Removal},
@@ -101,6 +102,8 @@ pub trait Backend: Send {
 pub struct Environment {
     /// What specs may name.
     pub allow: Arc<Allow>,
+    /// What TLS is spoken with.
+    pub credentials: Arc<Credentials>,
     /// Where notes about what is ours are kept: sockets, FIFOs, links; see `unix`,
     /// `pipe` and `left_over`.
     pub sockets_dir: PathBuf,
@@ -237,6 +240,20 @@ pub enum Error {
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    /// The credentials in the spec cannot be used.
+    #[error("spec.tcp.credentials {0}")]
+    Credentials(Unfit),
+    /// TLS was not agreed on, or broken off.
+    #[error("TLS")]
+    Tls(#[source] io::Error),
+    /// The connection ended, but TLS did not: somebody may have cut it.
+    #[error(
+        "the far side closed the connection without ending TLS; what it said last may be missing"
+    )]
+    Truncated,
+    /// A far side was turned away before there was a link; others are awaited.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The error and its causes in one line, for status and log.
@@ -254,7 +271,6 @@ pub fn explain(error: &Error) -> String {
 /// The backend of a device's host interface.
 pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn Backend> {
     let allow = environment.allow.clone();
-    let lookups = environment.lookups.clone();
     match spec {
         HostInterface::Null {} => Box::new(null::Null),
         HostInterface::File(file) => Box::new(file::File::new(file, environment)),
@@ -267,8 +283,8 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
             Box::new(pty::Pty::new(pty.clone(), note, allow))
         }
         HostInterface::Tcp(tcp) => match tcp.mode {
-            Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), allow, lookups)),
-            Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), allow, lookups)),
+            Endpoint::Connect => Box::new(tcp::Client::new(tcp.clone(), environment)),
+            Endpoint::Bind => Box::new(tcp::Server::new(tcp.clone(), environment)),
         },
         HostInterface::Unix(unix) => match unix.mode {
             Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),
@@ -293,10 +309,7 @@ pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
         HostInterface::Pty(pty) => {
             pty.link.as_deref().map_or(Ok(()), |link| allow.path_as_written(link))
         }
-        HostInterface::Tcp(tcp) => match tcp.host.parse() {
-            Ok(ip) => allow.address(SocketAddr::new(ip, tcp.port)),
-            Err(_) => allow.some_network(),
-        },
+        HostInterface::Tcp(tcp) => tcp::check(tcp, allow),
         HostInterface::Unix(unix) => allow.path_as_written(&unix.path),
     }
 }
@@ -304,6 +317,29 @@ pub fn check(spec: &HostInterface, allow: &Allow) -> Result<(), Denied> {
 /// The same for the copy of a console's bytes.
 pub fn check_log(log: &LogSpec, allow: &Allow) -> Result<(), Denied> {
     allow.path_as_written(&log.file)
+}
+
+/// Whether the server has the credentials that a spec names, good for what it
+/// wants them for.
+pub fn check_credentials(spec: &HostInterface, credentials: &Credentials) -> Result<(), Unfit> {
+    match spec {
+        HostInterface::Tcp(tcp) if tcp.is_tls() => {
+            let name = tcp.credentials.as_deref();
+            match tcp.mode {
+                Endpoint::Connect => credentials.client(name).map(drop),
+                Endpoint::Bind => credentials.server(name).map(drop),
+            }
+        }
+        HostInterface::Null {}
+        | HostInterface::Stdio(_)
+        | HostInterface::File(_)
+        | HostInterface::Pty(_)
+        | HostInterface::Dev(_)
+        | HostInterface::Pipe(_)
+        | HostInterface::Tcp(_)
+        | HostInterface::Udp(_)
+        | HostInterface::Unix(_) => Ok(()),
+    }
 }
 
 /// What is left of a device that was deleted: its notes, and the FIFOs that were

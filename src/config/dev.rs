@@ -16,7 +16,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 
-use super::{Config, ConfigError, administrator, host_interfaces};
+use super::{Config, ConfigError, administrator, credentials, host_interfaces};
 use crate::{auth::Token, net::Caps};
 
 /// Who the token stands for.
@@ -73,10 +73,13 @@ pub fn prepare(
         }
         Err(source) => return Err(ConfigError::Read { path: token_file, source }),
     };
+    let credentials = credentials::development(&ca_file, &certificate, &key)
+        .map_err(|problem| ConfigError::Values { path: dir.clone(), problems: vec![problem] })?;
     let config = Config {
         listen,
         allow: host_interfaces::development(&state_dir),
         state_dir,
+        credentials,
         certificate,
         key,
         tokens: administrator(USER, &token),

@@ -19,6 +19,12 @@
 //! devices = ["/dev/serial/by-id", "/dev/ttyUSB0"]
 //! domain_logs = "/var/log/lineman/domains"
 //!
+//! [credentials.consoles]
+//! ca = "/etc/lineman/consoles-ca.pem"
+//! certificate = "/etc/lineman/consoles.pem"
+//! key = "/etc/lineman/consoles.key"
+//! client_auth = "required"
+//!
 //! [limits]
 //! connections = 10000
 //! ```
@@ -31,7 +37,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Config, host_interfaces};
+use super::{Config, credentials, host_interfaces};
 use crate::{
     auth::{Token, TokenError, Tokens},
     net::Caps,
@@ -104,6 +110,8 @@ struct File {
     #[serde(default)]
     host_interfaces: host_interfaces::Section,
     #[serde(default)]
+    credentials: credentials::Sections,
+    #[serde(default)]
     limits: Limits,
 }
 
@@ -153,9 +161,11 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let own = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut reserved = vec![own(&file.state_dir), own(path)];
         reserved.extend([own(&file.tls.certificate), own(&file.tls.key)]);
+        reserved.extend(credentials::files(&file.credentials).map(own));
         reserved.extend(file.tokens.iter().map(|token| own(&token.file)));
         file.host_interfaces.check(&own(&file.state_dir), reserved, &mut problems)
     };
+    let credentials = credentials::load(&file.credentials, &mut problems);
     let mut caps = Caps::default();
     if let Some(connections) = file.limits.connections {
         if (1..=1_000_000).contains(&connections) {
@@ -174,6 +184,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         key: file.tls.key,
         tokens,
         allow,
+        credentials,
         caps,
     })
 }

@@ -1,5 +1,6 @@
 //! How a server is set up: from a file, or made by itself in development mode.
 
+mod credentials;
 mod dev;
 mod file;
 mod host_interfaces;
@@ -12,7 +13,7 @@ pub use self::{
 };
 use crate::{
     auth::{Token, Tokens},
-    backend::Allow,
+    backend::{Allow, Credentials},
     net::Caps,
 };
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// What devices may name.
     pub allow: Allow,
+    /// What they show and trust in TLS.
+    pub credentials: Credentials,
     /// How many connections may be there at once.
     pub caps: Caps,
 }

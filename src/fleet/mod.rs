@@ -47,6 +47,9 @@ pub enum Error {
     /// The operator's allow-list does not cover it.
     #[error(transparent)]
     Denied(#[from] backend::Denied),
+    /// The server has no such credentials.
+    #[error("spec.tcp.credentials {0}")]
+    Credentials(#[from] backend::Unfit),
     /// The store did not work.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -300,9 +303,10 @@ impl Fleet {
     /// Whether the operator allows what a spec names and did not name before:
     /// what was allowed once may be stopped and labelled for ever.
     fn check_allowed(&self, spec: &DeviceSpec, before: Option<&DeviceSpec>) -> Result<(), Error> {
-        let allow = &self.environment.allow;
+        let Environment { allow, credentials, .. } = &*self.environment;
         if before.is_none_or(|before| before.host_interface != spec.host_interface) {
             backend::check(&spec.host_interface, allow)?;
+            backend::check_credentials(&spec.host_interface, credentials)?;
         }
         if let Some(log) = &spec.log
             && before.is_none_or(|before| before.log.as_ref() != Some(log))

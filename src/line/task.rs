@@ -246,7 +246,16 @@ impl Line {
             status.listen_address = listen_address;
             status.pty_path = pty_path;
         });
-        self.wait(commands, backend.open()).await
+        loop {
+            match self.wait(commands, backend.open()).await? {
+                // The next may be the right one; the state stays as it is.
+                Err(backend::Error::Refused(why)) => {
+                    self.on_refused(why);
+                    self.publish(|_| {});
+                }
+                opened => return Ok(opened),
+            }
+        }
     }
 
     /// Waits for `until` while commands are obeyed.
@@ -289,6 +298,8 @@ impl Line {
 
     fn publish(&mut self, change: impl FnOnce(&mut LinkStatus)) {
         let count = u32::try_from(self.attachments.len()).unwrap_or(u32::MAX);
+        // Whatever is told, this is told with it: what is told often would else put
+        // off for ever what waits for a quiet moment.
         let refusal = self.refusal.take();
         let changed = self.status.send_if_modified(|status| {
             let before = status.clone();

@@ -48,7 +48,7 @@ metrics! {
     lines_failed: Counter, "lines_failed", "Lines ended by an error inside the server";
     links_opened: Counter, "links_opened", "Links opened to far sides";
     links_lost: Counter, "links_lost", "Links lost or not to be opened";
-    peers_refused: Counter, "peers_refused", "Far sides turned away: another was connected, or not allowed";
+    peers_refused: Counter, "peers_refused", "Far sides turned away or sent away: no place, not allowed, a failed TLS handshake, input not taken";
     output_bytes: Counter, "output_bytes", "Bytes read from far sides";
     input_bytes: Counter, "input_bytes", "Bytes written to far sides";
     input_dropped_bytes: Counter, "input_dropped_bytes", "Bytes of input taken and dropped because a link was lost";

@@ -123,7 +123,7 @@ async fn all_faults_are_told_at_once_and_nothing_is_made() {
 <channel type='qemu-vdagent'><target type='virtio'/></channel>
 <parallel type='dbus'><source channel='c'/></parallel>
 <parallel type='vc'/>
-<parallel type='tcp'><source mode='bind' host='' service='1'/><protocol type='tls'/></parallel>
+<parallel type='tcp'><source mode='bind' host='a b' service='1'/><protocol type='tls'/></parallel>
 </devices></domain>";
     let error = import(&mut client, xml).await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "INVALID_XML"));

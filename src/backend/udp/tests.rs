@@ -20,6 +20,7 @@ fn endpoint(host: &str, port: u16) -> UdpEndpoint {
 
 fn udp(connect: Option<UdpEndpoint>, bind: Option<UdpEndpoint>, nets: &[&str]) -> Udp {
     let environment = Environment {
+        credentials: Arc::default(),
         allow: allow(nets),
         sockets_dir: "/nowhere".into(),
         lookups: Arc::new(Semaphore::new(1)),

@@ -142,10 +142,6 @@ fn check_tcp(tcp: &TcpSpec, faults: &mut Vec<Fault>) {
         tcp.com_port.is_on() && !binds,
         "must be absent unless com_port is on and the mode is CONNECT",
     );
-    if tls && binds && tcp.credentials.is_none() {
-        let problem = "must name a set of credentials to serve TLS with";
-        faults.push(Fault::new("spec.tcp.credentials", problem));
-    }
     if let Some(name) = &tcp.credentials
         && (name.is_empty() || name.len() > limits::CREDENTIALS_NAME_BYTES_MAX)
     {

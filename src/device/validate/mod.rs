@@ -210,7 +210,7 @@ mod tests {
             server_name: Some("x".into()),
             ..base.clone()
         };
-        assert_eq!(tcp(tls_server), ["spec.tcp.server_name", "spec.tcp.credentials"]);
+        assert_eq!(tcp(tls_server), ["spec.tcp.server_name"]);
         let raw = TcpSpec { credentials: Some("c".into()), ..base.clone() };
         assert_eq!(tcp(raw), ["spec.tcp.credentials"]);
         assert!(tcp(TcpSpec { protocol: Protocol::Telnets, ..base }).is_empty());

@@ -37,8 +37,6 @@ thread_local! {
 enum LinkEvent {
     /// Output came or input went.
     Moved,
-    /// A further far side was turned away.
-    Refused(String),
     /// What is known of the other end changed.
     Changed,
     /// The far side has ended its sending.
@@ -119,10 +117,9 @@ impl Line {
                 event = std::future::poll_fn(|cx| self.poll_link(cx, backend, link)) => match event {
                     LinkEvent::Moved => self.pace(),
                     LinkEvent::Changed => self.publish(|status| status.facts = link.facts()),
-                    LinkEvent::Refused(why) => self.on_refused(why),
                     LinkEvent::Ended => {
                         self.drain_input(link).await;
-                        return Ok(Error::Closed);
+                        return Ok(link.ending());
                     }
                     LinkEvent::Lost(error) => return Ok(error),
                 },
@@ -142,7 +139,7 @@ impl Line {
         }
     }
 
-    fn on_refused(&mut self, why: String) {
+    pub(super) fn on_refused(&mut self, why: String) {
         Counters::add(&self.shared.counters.refused_peers, 1);
         self.around.metrics.peers_refused.inc();
         tracing::debug!(device = %self.device.id, why, "turned away a far side");
@@ -183,6 +180,9 @@ impl Line {
         backend: &mut dyn Backend,
         link: &mut dyn Link,
     ) -> Poll<LinkEvent> {
+        // First, and one each time: a device that never stops talking must not keep
+        // others waiting at the door, nor they hold up its output.
+        let refused = backend.poll_refuse(cx).map(|why| self.on_refused(why));
         if self.controls.poll(cx, link).is_ready() {
             // Whoever asked finds in the status what became of it.
             self.publish(|status| status.facts = link.facts());
@@ -190,12 +190,21 @@ impl Line {
         }
         let written = self.poll_input(cx, link);
         if let Poll::Ready(Err(error)) = written {
-            return Poll::Ready(LinkEvent::Lost(error));
+            // A far side that went while we wrote is heard to its last word: the
+            // error comes again until there is no more.
+            return Poll::Ready(match self.poll_output(cx, link) {
+                Poll::Ready(event @ (LinkEvent::Moved | LinkEvent::Changed)) => event,
+                Poll::Ready(LinkEvent::Ended | LinkEvent::Lost(_)) | Poll::Pending => {
+                    LinkEvent::Lost(error)
+                }
+            });
         }
         match self.poll_output(cx, link) {
             Poll::Ready(event) => Poll::Ready(event),
-            Poll::Pending if written.is_ready() => Poll::Ready(LinkEvent::Moved),
-            Poll::Pending => backend.poll_refuse(cx).map(LinkEvent::Refused),
+            Poll::Pending if written.is_ready() || refused.is_ready() => {
+                Poll::Ready(LinkEvent::Moved)
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -268,7 +277,8 @@ impl Line {
                     Poll::Ready(Ok(Read::Break)) => {
                         Counters::add(&self.shared.counters.breaks, 1);
                         self.around.metrics.breaks_received.inc();
-                        tracing::info!(device = %self.device.id, "break received");
+                        // Whoever floods us with breaks fills no log.
+                        tracing::debug!(device = %self.device.id, "break received");
                         return Some(LinkEvent::Changed);
                     }
                     Poll::Ready(Ok(Read::Changed)) => return Some(LinkEvent::Changed),

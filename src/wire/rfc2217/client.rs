@@ -80,6 +80,20 @@ impl Client {
         messages
     }
 
+    /// What to send instead to leave the port as it is: the same, but the settings
+    /// are asked for.
+    pub fn questions(&self) -> Vec<ComPort> {
+        vec![
+            ComPort::LineStateMask(LineState::BREAK),
+            ComPort::ModemStateMask(ModemState::ALL),
+            ComPort::Baud(None),
+            ComPort::DataSize(Setting::Ask),
+            ComPort::Parity(Setting::Ask),
+            ComPort::StopSize(Setting::Ask),
+            ComPort::Control(Control::AskFlow),
+        ]
+    }
+
     /// Wants other settings: what to send.
     pub fn want(&mut self, wanted: LineSettings) -> Vec<ComPort> {
         self.wanted = wanted;

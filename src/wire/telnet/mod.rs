@@ -318,6 +318,12 @@ impl Telnet {
         self.is_on(Side::Us, TelnetOption::ComPort) || self.is_on(Side::Them, TelnetOption::ComPort)
     }
 
+    /// Whether the peer has refused to speak about the serial port, and nothing
+    /// that was asked is open.
+    pub fn com_port_is_refused(&self) -> bool {
+        self.negotiation.is_at_rest(TelnetOption::ComPort)
+    }
+
     /// A run of data, at least one byte of input.
     fn decode_data(&mut self, input: &mut &[u8], data: &mut impl BufMut) {
         let all = *input;

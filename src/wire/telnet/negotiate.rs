@@ -61,6 +61,11 @@ impl Negotiation {
         }
     }
 
+    /// Whether neither side uses an option, nor waits for an answer about it.
+    pub(super) fn is_at_rest(&self, option: TelnetOption) -> bool {
+        [Side::Us, Side::Them].into_iter().all(|side| self.state(side, option) == State::No)
+    }
+
     /// Asks for an option, or for its end.
     pub(super) fn want(
         &mut self,

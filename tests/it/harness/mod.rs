@@ -19,6 +19,7 @@ mod rfc2217;
 mod ser2net;
 mod serial;
 mod server;
+mod tcp_far;
 mod telnet;
 mod terminal;
 mod traffic;
@@ -49,6 +50,7 @@ pub(crate) use self::{
     ser2net::{Accepter, Ser2net},
     serial::PtyPair,
     server::{LINEMAN, Server},
+    tcp_far::{Stack, TcpFar, server_with_credentials, tcp_spec},
     telnet::{Telnet, TelnetClient},
     terminal::Terminal,
     traffic::{flood, flooded, narrow_listener},
