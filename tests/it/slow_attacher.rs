@@ -8,11 +8,14 @@ use lineman::pb::{AttachMode, JournalSpec};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 use crate::harness::{Attacher, Server, connect_tcp, soon};
 
 const BURST: usize = 64 << 20;
+/// How far the far side may be ahead of the fast attacher: less than is kept.
+const LEAD: u64 = 2 << 20;
 /// ARCHITECTURE.md, "Memory": one tail, its unwritten part, two attachers with
 /// their send buffers and disk reads, and the allocator's slack.
 const GROWTH_MAX: u64 = 24 << 20;
@@ -23,9 +26,12 @@ fn pattern(offset: usize) -> u8 {
     word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[offset % 8]
 }
 
-async fn burst(mut stream: TcpStream) {
+/// Sends as fast as `seen` by the fast attacher allows: retention must pass the
+/// stuck one, not one that only has to share a busy processor.
+async fn burst(mut stream: TcpStream, mut seen: watch::Receiver<u64>) {
     let mut sent = 0;
     while sent < BURST {
+        seen.wait_for(|seen| *seen + LEAD >= sent as u64).await.unwrap();
         let piece: Vec<u8> = (sent..(sent + (64 << 10)).min(BURST)).map(pattern).collect();
         stream.write_all(&piece).await.unwrap();
         sent += piece.len();
@@ -48,12 +54,14 @@ async fn check(retention_bytes: u64) -> (Attacher, u64) {
     let mut slow = Attacher::new(&mut slow_client, "chatty", AttachMode::Observe, 0).await;
     let mut fast = Attacher::new(&mut client, "chatty", AttachMode::Observe, 0).await;
     let before = server.resident_bytes();
-    let sending = tokio::spawn(burst(stream));
+    let (seen, seen_by_burst) = watch::channel(0);
+    let sending = tokio::spawn(burst(stream, seen_by_burst));
     let began = Instant::now();
     let mut most = before;
     let mut look = 0;
     while fast.next_offset < BURST as u64 {
         assert!(fast.next().await.unwrap());
+        seen.send_replace(fast.next_offset);
         if fast.next_offset > look {
             look = fast.next_offset + (1 << 20);
             most = most.max(server.resident_bytes());
