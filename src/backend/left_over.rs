@@ -157,7 +157,7 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let mut half = made(folder());
         half.change(|folder| {
-            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
+            fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
             Err(folder.io(io::ErrorKind::PermissionDenied.into()))
         })
         .unwrap_err();
@@ -171,7 +171,7 @@ mod tests {
         let path = folder().path().to_owned();
         drop(UnixListener::bind(&path).unwrap());
         let first = made(folder()).note(&note).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
         std::mem::forget(made(folder()).note(&note).unwrap());
         drop(first);
