@@ -260,8 +260,11 @@ async fn a_far_side_that_says_no_more_hears_the_rest() {
         let (typed, _) = types_too_much(&mut attacher).await;
         let stuck = attacher.ack.offset;
         far.write_all(b"last words").await.unwrap();
+        attacher.until_seen("last words", 0).await;
         far.shutdown().await.unwrap();
-        // The line's queue goes out; then the server hangs up.
+        // It has noticed by the time of an answer, and the link stays until the
+        // line's queue has gone out; then the server hangs up.
+        assert_eq!(client.status(id).await.state(), State::Connected);
         let mut heard = Vec::new();
         soon("end", far.read_to_end(&mut heard)).await.unwrap();
         assert!(heard == typed[..heard.len()]);
@@ -276,7 +279,6 @@ async fn a_far_side_that_says_no_more_hears_the_rest() {
             })
             .await;
         assert_eq!(attacher.ack.offset, len);
-        attacher.until_seen("last words", 0).await;
         let status = client.until_state(id, alone(mode)).await;
         if mode == Mode::Bind {
             assert_eq!(status.last_error, "the far side closed the connection");
