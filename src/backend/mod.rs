@@ -174,12 +174,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Something that is not our own left-over stands at the path.
-    #[error("{path} exists and is not a socket that this device left behind")]
-    PathExists {
-        /// The path.
-        path: PathBuf,
-    },
     /// There is no FIFO.
     #[error("there is no FIFO: neither {path}.in with {path}.out, nor {path}")]
     NoFifo {

@@ -31,7 +31,7 @@ use tokio::{io::ReadBuf, task::spawn_blocking};
 use super::{
     Allow, Backend, BoxFuture, Control, ControlError, Error, Link, OpenError, Place, Read, Role,
     descriptor::Descriptor,
-    left_over::{Own, remove_left_over},
+    left_over::{Made, Own, remove_left_over},
     stream::Stream,
 };
 use crate::device::{Facts, PtySpec, WindowSize};
@@ -74,7 +74,7 @@ impl Pty {
             let (allow, link, note) = (self.allow.clone(), link.clone(), self.note.clone());
             let failed = OpenError::failed(&link);
             let target = PathBuf::from(&path);
-            let made = spawn_blocking(move || make_link(&allow, &link, &target, note)).await;
+            let made = spawn_blocking(move || make_link(&allow, &link, &target, &note)).await;
             self.link = Some(made.map_err(|gone| failed(io::Error::other(gone)))??);
         }
         Ok(Place { listen_address: None, pty_path: Some(path) })
@@ -99,17 +99,17 @@ fn make(window: Option<WindowSize>) -> io::Result<Terminal> {
 }
 
 /// Makes the link, in place of our own left-over if there is one. Blocks.
-fn make_link(allow: &Allow, link: &Path, target: &Path, note: PathBuf) -> Result<Own, Error> {
+fn make_link(allow: &Allow, link: &Path, target: &Path, note: &Path) -> Result<Own, Error> {
     let folder = allow.open_folder(link)?;
     let identity = match folder.symlink(target) {
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-            remove_left_over(&folder, &note)?;
+            remove_left_over(&folder, note)?;
             folder.symlink(target)?
         }
         result => result?,
     };
     let failed = OpenError::failed(link);
-    Own::note(folder, identity, note).map_err(|source| failed(source).into())
+    Made::new(folder, identity).note(note).map_err(|source| failed(source).into())
 }
 
 fn set_window(terminal: impl std::os::fd::AsFd, window: WindowSize) -> rustix::io::Result<()> {

@@ -1,13 +1,10 @@
 //! The `unix` host interface: a stream socket, as client and as server.
 //!
 //! A server that was killed leaves its socket file behind and must be able to
-//! take the path again, yet nothing that is not ours may ever be deleted. So
-//! each socket that is made is noted (device, inode and change time of the
-//! file) in the state folder, and only a file that matches its note, and that
-//! nobody listens on, is taken for our left-over.
+//! take the path again; see `left_over` for what may be replaced.
 
 use std::{
-    fs, io,
+    io,
     os::unix::net::UnixListener as StdListener,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,14 +14,14 @@ use std::{
 use rustix::fs::{Gid, Mode};
 use tokio::{
     net::{UnixListener, UnixStream},
-    runtime::Handle,
     task::spawn_blocking,
     time::timeout,
 };
 
 use super::{
-    Allow, Backend, BoxFuture, Error, Folder, Identity, Kind, Link, OpenError, Place, Removal,
-    Role, stream::Stream,
+    Allow, Backend, BoxFuture, Error, Kind, Link, OpenError, Place, Role,
+    left_over::{Made, Own, remove_left_over},
+    stream::Stream,
 };
 use crate::{
     device::{Peer, UnixSpec},
@@ -92,7 +89,7 @@ pub(super) struct Server {
 struct Socket {
     listener: UnixListener,
     /// Behind the listener: it must be closed before the file goes.
-    _file: SocketFile,
+    _file: Own,
 }
 
 impl Server {
@@ -161,42 +158,8 @@ fn credentials(stream: &UnixStream) -> Option<String> {
     })
 }
 
-/// A socket file that is ours. It is removed when this is dropped, on a thread
-/// that may wait for the disk.
-#[derive(Debug)]
-struct SocketFile(Option<Ours>);
-
-#[derive(Debug)]
-struct Ours {
-    folder: Folder,
-    identity: Identity,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = self.0.take();
-        match Handle::try_current() {
-            // A runtime that ends drops what it did not get to run: `ours` then
-            // removes the file all the same.
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(ours))),
-            Err(_) => drop(ours),
-        }
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        // The note stays until the next one or the end of the device: it fits
-        // no other file, and the device may be writing its next one just now.
-        if let Err(error) = self.folder.unlink_if(&self.identity) {
-            let path = self.folder.path().display();
-            tracing::warn!(%path, %error, "socket file not removed");
-        }
-    }
-}
-
 /// Makes the socket, in place of our own left-over if there is one. Blocks.
-fn make(allow: &Allow, spec: &UnixSpec, note: &Path) -> Result<(StdListener, SocketFile), Error> {
+fn make(allow: &Allow, spec: &UnixSpec, note: &Path) -> Result<(StdListener, Own), Error> {
     let path = &spec.path;
     // Before anything is there to be removed again.
     let group = spec.group.as_deref().map(group).transpose()?;
@@ -211,21 +174,15 @@ fn make(allow: &Allow, spec: &UnixSpec, note: &Path) -> Result<(StdListener, Soc
     };
     // From here on a failure removes what was made.
     let identity = folder.identity().map_err(failed)?;
-    let mut ours = Ours { folder, identity };
-    let permitted = permit(&ours.folder, spec.socket_mode.unwrap_or(SOCKET_MODE), group);
-    match ours.folder.identity() {
-        // Also when only half of it worked.
-        Ok(now) if now.is_same_file(&ours.identity) => ours.identity = now,
-        _ => {}
-    }
-    ours.identity = permitted?;
-    if let Some(folder) = note.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    fs::write(note, noted(&ours.identity)).map_err(failed)?;
+    let mut made = Made::new(folder, identity);
+    // Who may connect: mode bits, and the group that they are for if it is not
+    // the server's own.
+    let mode = Mode::from_raw_mode(spec.socket_mode.unwrap_or(SOCKET_MODE));
+    made.change(|folder| folder.set_access(Kind::Socket, mode, group))?;
+    let own = made.note(note).map_err(failed)?;
     // Only now can anybody connect.
     rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
-    Ok((StdListener::from(socket), SocketFile(Some(ours))))
+    Ok((StdListener::from(socket), own))
 }
 
 /// A group by its number or its name.
@@ -237,40 +194,6 @@ fn group(group: &str) -> Result<Gid, Error> {
     let found = nix::unistd::Group::from_name(group).map_err(|errno| unknown(errno.into()))?;
     let missing = || unknown(io::Error::new(io::ErrorKind::NotFound, "there is no such group"));
     found.map(|found| Gid::from_raw(found.gid.as_raw())).ok_or_else(missing)
-}
-
-/// Who may connect: mode bits, and the group that they are for if it is not the
-/// server's own.
-fn permit(folder: &Folder, mode: u32, group: Option<Gid>) -> Result<Identity, OpenError> {
-    folder.set_access(Kind::Socket, Mode::from_raw_mode(mode), group)
-}
-
-/// Removes the socket that a killed server left behind, and nothing else.
-fn remove_left_over(folder: &Folder, note: &Path) -> Result<(), Error> {
-    let path = || folder.path().to_owned();
-    let failed = |source| Error::Bind { address: path().display().to_string(), source };
-    let found = match folder.identity() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result.map_err(failed)?,
-    };
-    let left_over = found.kind() == Kind::Socket
-        && is_noted(&found, note)
-        && !folder.is_listening().map_err(failed)?;
-    if !left_over {
-        return Err(Error::PathExists { path: path() });
-    }
-    match folder.unlink_if(&found).map_err(failed)? {
-        Removal::Removed | Removal::Missing => Ok(()),
-        Removal::Other => Err(Error::PathExists { path: path() }),
-    }
-}
-
-fn noted(identity: &Identity) -> String {
-    format!("{identity}\n")
-}
-
-fn is_noted(identity: &Identity, note: &Path) -> bool {
-    fs::read_to_string(note).is_ok_and(|note| note == noted(identity))
 }
 
 #[cfg(test)]

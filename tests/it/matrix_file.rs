@@ -1,4 +1,4 @@
-//! `file` and `null`: what is acknowledged is in the file, whatever an operator,
+//! `file`: what is acknowledged is in the file, whatever an operator,
 //! a log rotator or a disk does to it meanwhile.
 
 use std::{
@@ -14,8 +14,8 @@ use rustix::{
 };
 
 use crate::harness::{
-    Attacher, Client, Disk, Resources, Server, file, is_given_back, metric, null, numbered_lines,
-    reason, send_all, send_some, soon, until,
+    Attacher, Client, Disk, Resources, Server, file, is_given_back, numbered_lines, reason,
+    send_all, send_some, soon, until,
 };
 
 fn every_byte() -> Vec<u8> {
@@ -41,18 +41,6 @@ async fn every_byte_is_in_the_file_when_it_is_acknowledged() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     let status = client.status("a").await;
     assert_eq!((status.input_bytes, status.output_bytes), (512 * 20, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn null_throws_input_away_and_counts_it() {
-    let (server, mut client) = server().await;
-    client.create("a", null()).await;
-    client.until_state("a", State::Connected).await;
-    let data = vec![0; 1 << 20];
-    send_all(&mut client, "a", &data).await;
-    let status = client.status("a").await;
-    assert_eq!((status.input_bytes, status.discarded_bytes), (1 << 20, 1 << 20));
-    assert_eq!(metric(&server, "input_discarded_bytes").await, 1 << 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,10 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lineman::pb::{self, AttachMode, device_spec::HostInterface, device_status::State};
+use lineman::pb::{
+    self, AttachMode, device_spec::HostInterface, device_status::State, input_ack::Refusal,
+};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
-use crate::harness::{Attacher, Client, FarSide, Server, device, flood, flooded, pty, soon, until};
+use crate::harness::{
+    Attacher, Client, FarSide, Server, UBoot, device, flood, flooded, pty, soon, until,
+};
 
 fn linked(link: &Path) -> pb::Device {
     device(HostInterface::Pty(pb::PtyHostInterface {
@@ -82,6 +86,14 @@ async fn its_link_leads_to_it_as_long_as_it_is_there_and_replaces_nothing() {
     fs::remove_file(&taken).unwrap();
     let path = client.until_state("taken", State::Connected).await.pty_path;
     assert_eq!(target(&taken), Some(path));
+    // So is a folder that is not there yet.
+    let early = server.dir().join("folder/console");
+    client.create("early", linked(&early)).await;
+    let status = client.until_state("early", State::Backoff).await;
+    assert!(status.last_error.contains("No such file or directory"), "{status:?}");
+    fs::create_dir(early.parent().unwrap()).unwrap();
+    let path = client.until_state("early", State::Connected).await.pty_path;
+    assert_eq!(target(&early), Some(path));
     // Nor is it removed in the end.
     fs::remove_file(&taken).unwrap();
     fs::write(&taken, "theirs").unwrap();
@@ -89,6 +101,29 @@ async fn its_link_leads_to_it_as_long_as_it_is_there_and_replaces_nothing() {
     delete(&mut client, "pty").await;
     until("removal of the link", || target(&link).is_none().then_some(())).await;
     assert_eq!(fs::read_to_string(&taken).unwrap(), "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_boots_on_it_dies_and_boots_again() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    client.create("machine", pty()).await;
+    let path = client.until_state("machine", State::Connected).await.pty_path;
+    let mut attacher = Attacher::new(&mut client, "machine", AttachMode::Write, 0).await;
+    for _ in 0..2 {
+        let Some(machine) = UBoot::boot(&path) else { return };
+        let from = attacher.seen.len();
+        attacher.until_seen("Hit any key", from).await;
+        attacher.type_text("\r").await;
+        attacher.until_seen("=> ", from).await;
+        let from = attacher.seen.len();
+        attacher.type_text("echo pty$baudrate\r").await;
+        attacher.until_seen("\npty115200", from).await;
+        drop(machine);
+    }
+    let status = client.status("machine").await;
+    assert_eq!((status.state(), status.link_count), (State::Connected, 1));
+    assert_eq!(status.pty_path, path);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,14 +188,17 @@ async fn a_flood_arrives_whole_and_a_far_side_that_reads_nothing_holds_up_nobody
     client.create("other", pty()).await;
     let path = client.until_state("pty", State::Connected).await.pty_path;
     let mut attacher = Attacher::new(&mut client, "pty", AttachMode::Write, 0).await;
-    // Nobody reads: the kernel takes its 4 KiB, the line 64 more.
+    // Nobody reads: the kernel takes its 4 KiB, the line 64 more, the attachment as
+    // much; the rest is refused.
     let before = server.resident_bytes();
-    for _ in 0..8 {
-        attacher.type_bytes(None, &[b'x'; 32 << 10]).await;
+    let typed = flooded(0, 512 << 10);
+    for (n, piece) in (0_u64..).zip(typed.chunks(16 << 10)) {
+        attacher.type_bytes(Some(n * (16 << 10)), piece).await;
     }
-    let taken = |status: &pb::DeviceStatus| status.input_bytes > 1024;
-    let taken = client.until_status("pty", "input on its way", taken).await.input_bytes;
-    assert!(taken < 128 << 10, "{taken}");
+    attacher.until("refusal", |attacher| attacher.ack.refusal() == Refusal::QueueFull).await;
+    let (written, taken) = (attacher.ack.offset, attacher.ack.queued_offset);
+    assert!(written <= 20 << 10, "the kernel took {written}");
+    assert!((64 << 10..160 << 10).contains(&taken), "{taken}");
     let other = client.until_state("other", State::Connected).await.pty_path;
     let mut far = FarSide::open(other);
     client.write("other", b"ping").await.unwrap();
@@ -174,10 +212,49 @@ async fn a_flood_arrives_whole_and_a_far_side_that_reads_nothing_holds_up_nobody
     let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 24 << 20, "grew by {grown}");
     println!("a stuck pty: {taken} bytes taken, grown by {} KiB", grown >> 10);
-    stop(&mut client, "pty").await;
-    start(&mut client, "pty").await;
-    attacher.type_text("more").await;
-    delete(&mut client, "pty").await;
+    // Somebody reads at last: all that was taken, in order, once.
+    let late = FarSide::open(&path);
+    let heard = late.hears_bytes(usize::try_from(taken).unwrap()).await;
+    assert!(heard == typed[..heard.len()]);
+    attacher.until("acknowledgement", |attacher| attacher.ack.offset >= taken).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_busy_one_takes_no_time_and_leaves_nothing() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let link = server.dir().join("console");
+    client.create("busy", linked(&link)).await;
+    // It talks without end, and does not read.
+    let path = link.clone();
+    let far = tokio::spawn(async move {
+        loop {
+            let line = tokio::fs::File::options().write(true).open(&path).await;
+            let Ok(mut line) = line else {
+                // Stopped just now.
+                tokio::task::yield_now().await;
+                continue;
+            };
+            flood(&mut line, u64::MAX).await.unwrap_err();
+        }
+    });
+    for _ in 0..10 {
+        client.until_state("busy", State::Connected).await;
+        let said = client.status("busy").await.output_bytes;
+        client.until_status("busy", "a flood", |status| status.output_bytes > said).await;
+        let attacher = Attacher::new(&mut client, "busy", AttachMode::Write, 0).await;
+        for _ in 0..16 {
+            attacher.type_bytes(None, &[b'x'; 16 << 10]).await;
+        }
+        soon("stop", stop(&mut client, "busy")).await;
+        until("removal of the link", || target(&link).is_none().then_some(())).await;
+        soon("start", start(&mut client, "busy")).await;
+    }
+    let attacher = Attacher::new(&mut client, "busy", AttachMode::Write, 0).await;
+    attacher.type_bytes(None, &[b'x'; 64 << 10]).await;
+    delete(&mut client, "busy").await;
+    far.abort();
+    until("removal of the link", || target(&link).is_none().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
