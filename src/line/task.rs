@@ -338,3 +338,6 @@ impl Drop for FailureNotice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
