@@ -1,8 +1,9 @@
-//! A line with a link that does what a test says.
+//! A line with a link that does what a test says, and its copy.
 
 use std::{
     collections::VecDeque,
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{super::Departures, *};
 use crate::{
     backend::{Allow, BoxFuture, Environment, Error, Read},
-    device::{Counters, HostInterface, LogSpec, Uid},
+    device::{Counters, HostInterface, LogSpec, Switch, Uid},
     journal::{Age, Config, Item, Root},
     limits,
     telemetry::Metrics,
@@ -181,4 +182,56 @@ async fn a_loss_that_nothing_follows_is_told() {
     };
     serve(&mut seen.line, &[(Read::Lost(3), b"")], until).await;
     assert_eq!(Counters::get(&seen.shared.counters.lost), 3);
+}
+
+fn copy(file: PathBuf) -> Option<LogSpec> {
+    Some(LogSpec { file, append: Switch::On })
+}
+
+#[tokio::test]
+async fn a_byte_said_while_copies_are_exchanged_is_in_one_of_them() {
+    const ROUNDS: usize = 32;
+    let dir = tempfile::tempdir().unwrap();
+    let files = ["a", "b"].map(|name| dir.path().join(name));
+    let Seen { mut line, journal, shared: _shared, _root, .. } = line(dir.path(), None);
+    for round in 0..ROUNDS {
+        line.spec.log = copy(files[round % 2].clone());
+        line.follow_log();
+        line.writer.append(b"x");
+        line.writer.flush();
+        // Shown before the copy before this one hears of its end.
+        while journal.status().next_offset <= round as u64 {
+            std::thread::yield_now();
+        }
+        let copied = || line.around.metrics.log_written_bytes.get();
+        timeout(PATIENCE, async {
+            while copied() <= round as u64 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("a copy in time");
+    }
+    line.end_log().await;
+    let copied = files.map(|file| fs::read(file).unwrap().len());
+    assert_eq!(copied, [ROUNDS / 2; 2]);
+}
+
+#[tokio::test]
+async fn many_gaps_are_counted_in_the_copy_and_told_a_few_times() {
+    const GAPS: u64 = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a");
+    let Seen { mut line, told, shared, _root, .. } = line(dir.path(), copy(file.clone()));
+    line.follow_log();
+    for _ in 0..GAPS {
+        line.writer.append(b"x");
+        line.writer.lose(1);
+    }
+    line.writer.append(b"end");
+    timeout(PATIENCE, line.end_log()).await.expect("an end in time");
+    assert_eq!(fs::read(file).unwrap().len() as u64, GAPS + 3);
+    assert_eq!(Counters::get(&shared.counters.log_lost), GAPS);
+    let told = told.load(Ordering::Relaxed);
+    assert!((1..10).contains(&told), "told {told} times");
 }
