@@ -7,11 +7,16 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use tokio::runtime::Handle;
 
 use super::{Error, Folder, Identity, Removal, remove_if_there};
+
+/// Held while a note is written, or looked at and removed: the removal of a
+/// device's last one must not take the note of its next.
+static NOTES: Mutex<()> = Mutex::new(());
 
 /// Something at a name that is ours, and its note. Both are removed when this is
 /// dropped, on a thread that may wait for the disk.
@@ -32,7 +37,12 @@ impl Own {
         if let Some(folder) = ours.note.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&ours.note, noted(&ours.identity))?;
+        let written = {
+            let _one = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::write(&ours.note, noted(&ours.identity))
+        };
+        // Not under the lock: what failed is removed by `ours`.
+        written?;
         Ok(Self(Some(ours)))
     }
 }
@@ -52,12 +62,15 @@ impl Drop for Own {
 impl Drop for Ours {
     fn drop(&mut self) {
         match self.folder.unlink_if(&self.identity) {
-            // Only while the note is of this one: the device may have made its
-            // next already.
-            Ok(Removal::Removed | Removal::Missing) if is_noted(&self.identity, &self.note) => {
-                remove_if_there(&self.note).ok();
+            Ok(Removal::Removed | Removal::Missing) => {
+                let _one = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+                // Only while the note is of this one: the device may have made
+                // its next already.
+                if is_noted(&self.identity, &self.note) {
+                    remove_if_there(&self.note).ok();
+                }
             }
-            Ok(_) => {}
+            Ok(Removal::Other) => {}
             Err(error) => {
                 let path = self.folder.path().display();
                 tracing::warn!(%path, %error, "not removed");
@@ -89,4 +102,41 @@ fn noted(identity: &Identity) -> String {
 
 fn is_noted(identity: &Identity, note: &Path) -> bool {
     fs::read_to_string(note).is_ok_and(|note| note == noted(identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+    use crate::backend::Allow;
+
+    #[test]
+    fn the_note_of_the_next_one_outlives_the_removal_of_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, note) = (dir.path().join("link"), dir.path().join("note"));
+        let allow = Allow { folders: vec![dir.path().to_owned()], ..Allow::default() };
+        let folder = || allow.open_folder(&path).unwrap();
+        let make = || {
+            let identity = folder().symlink(Path::new("target")).ok()?;
+            Some(Own::note(folder(), identity, note.clone()).unwrap())
+        };
+        let mut last = make().unwrap();
+        for _ in 0..3000 {
+            let both = Barrier::new(2);
+            last = thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    drop(last);
+                });
+                both.wait();
+                loop {
+                    if let Some(next) = make() {
+                        break next;
+                    }
+                }
+            });
+            assert!(is_noted(&folder().identity().unwrap(), &note));
+        }
+    }
 }
