@@ -100,13 +100,7 @@ impl Follower {
                 () = &mut up => {}
             }
         }
-        // What is wrong with it shows before there is anything to write.
-        let opened = self.file.open();
-        let mut going = match in_time(&self.end, opened).await {
-            Some(Err(error)) => self.failed(error_reason(&error), backend::explain(&error)).await,
-            Some(Ok(())) => Ok(()),
-            None => Err(TimeUp),
-        };
+        let mut going = self.open().await;
         while going.is_ok() {
             going = match self.next().await {
                 Next::Bytes(bytes) => self.write(bytes).await,
@@ -116,6 +110,23 @@ impl Follower {
         }
         self.lost(self.waiting());
         self.tell_lost();
+    }
+
+    /// Opens the file, however often it takes: what is wrong with it, and that it
+    /// is so no more, shows before there is anything to write.
+    async fn open(&mut self) -> Result<(), TimeUp> {
+        loop {
+            let opened = self.file.open();
+            match in_time(&self.end, opened).await {
+                Some(Ok(())) => break,
+                Some(Err(error)) => {
+                    self.failed(error_reason(&error), backend::explain(&error)).await?;
+                }
+                None => return Err(TimeUp),
+            }
+        }
+        self.healthy();
+        Ok(())
     }
 
     /// What comes next. Output that the journal has not is counted.

@@ -235,3 +235,19 @@ async fn many_gaps_are_counted_in_the_copy_and_told_a_few_times() {
     let told = told.load(Ordering::Relaxed);
     assert!((1..10).contains(&told), "told {told} times");
 }
+
+#[tokio::test]
+async fn a_copy_that_can_be_opened_again_says_so_before_anything_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("later");
+    let Seen { mut line, _root, .. } = line(dir.path(), copy(folder.join("a")));
+    let mut status = line.status.subscribe();
+    line.follow_log();
+    let mut until = async |degraded: bool| {
+        let is = status.wait_for(|status| status.log_degraded.holds.is_some() == degraded);
+        timeout(PATIENCE, is).await.expect("in time").unwrap();
+    };
+    until(true).await;
+    fs::create_dir(&folder).unwrap();
+    until(false).await;
+}
