@@ -1,11 +1,12 @@
 //! The `udp` host interface: datagrams, each one a record of output.
 //!
-//! With `connect` alone the socket is connected (connect(2)): the kernel then
-//! drops what comes from anybody else before it takes room in the queue, so that
-//! a flood of strangers costs the peer nothing. The price is that the kernel
-//! tells of unreachable peers (ICMP) as errors of later calls; they end nothing
-//! here and are shown. With `bind` everybody who can reach the address and is in
-//! an allowed network is heard; others are dropped, counted and named.
+//! With `connect` the socket is connected (connect(2)), as libvirt's is: the
+//! kernel then drops what comes from anybody but the peer before it takes room in
+//! the queue, so that a flood of strangers costs the peer nothing. The price is
+//! that the kernel tells of unreachable peers (ICMP) as errors of later calls;
+//! they end nothing here and are shown. `bind` beside it fixes the own address
+//! and nothing else. With `bind` alone everybody who can reach the address and is
+//! in an allowed network is heard; others are dropped, counted and named.
 //!
 //! A datagram is never split or joined, whoever sends between. A line of text that
 //! a sender spreads over several may have another sender's in the middle.
@@ -27,11 +28,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use self::{
-    link::{Datagrams, Target},
-    socket::Socket,
-    strangers::Strangers,
-};
+use self::{link::Datagrams, socket::Socket, strangers::Strangers};
 use super::{
     Allow, Backend, BoxFuture, Denied, Environment, Error, Link, Place, Role, resolve::resolve,
 };
@@ -62,7 +59,8 @@ pub(super) struct Udp {
 #[derive(Debug)]
 struct Bound {
     socket: Socket,
-    target: Option<Target>,
+    /// The one peer that the socket is connected to.
+    peer: Option<SocketAddr>,
 }
 
 impl Udp {
@@ -88,13 +86,13 @@ impl Udp {
     }
 
     async fn connect(&mut self) -> Result<Box<dyn Link>, Error> {
-        let Bound { socket, target } = match self.bound.take() {
+        let Bound { socket, peer } = match self.bound.take() {
             Some(bound) => bound,
             None => self.bind().await?,
         };
         Ok(Box::new(Datagrams::new(
             socket,
-            target,
+            peer,
             self.spec.format,
             self.allow.clone(),
             self.strangers.clone(),
@@ -161,16 +159,12 @@ impl Udp {
         }
         let failed = |source| Error::Bind { address: own.to_string(), source };
         let socket = Socket::bind(own).map_err(failed)?;
-        let target = match peer {
-            None => None,
-            Some(peer) if self.spec.bind.is_some() => Some(Target::Among(peer)),
-            Some(peer) => {
-                let failed = |source| Error::Connect { address: peer.to_string(), source };
-                socket.connect(peer).map_err(failed)?;
-                Some(Target::Only(peer))
-            }
+        let connect = |peer: SocketAddr| {
+            let failed = |source| Error::Connect { address: peer.to_string(), source };
+            socket.connect(peer).map_err(failed)
         };
-        Ok(Bound { socket, target })
+        let peer = peer.map(connect).transpose()?;
+        Ok(Bound { socket, peer })
     }
 
     fn no_pair(&self) -> Error {
@@ -201,6 +195,10 @@ impl Backend for Udp {
     /// the same task, so nothing needs to be woken.
     fn poll_refuse(&mut self, _cx: &mut Context<'_>) -> Poll<String> {
         match self.strangers.next_untold() {
+            // It came between bind(2) and connect(2).
+            Some(address) if self.spec.connect.is_some() => {
+                Poll::Ready(format!("{address}: only the peer of connect is heard"))
+            }
             Some(address) => Poll::Ready(format!(
                 "{address}: host_interfaces.networks allows no network that holds it"
             )),

@@ -349,3 +349,6 @@ impl Drop for FailureNotice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,18 +192,40 @@ async fn records_of_many_are_never_split() {
 async fn only_the_peer_is_heard_when_connected() {
     let server = Server::start();
     let mut client = server.client().await;
-    let (far, stranger) = (socket(), socket());
-    let device = create(&mut client, "peer", udp(at(port(&far)), None)).await;
-    for _ in 0..100 {
-        // The kernel says that nobody is there for it.
-        stranger.send_to(b"stranger", device).unwrap();
+    // Of loopback both: `bind` fixes the own address and lets nobody else in.
+    for (id, bind) in [("connect", None), ("both", at(0))] {
+        let (far, stranger) = (socket(), socket());
+        let device = create(&mut client, id, udp(at(port(&far)), bind)).await;
+        for _ in 0..100 {
+            // The kernel says that nobody is there for it.
+            stranger.send_to(b"stranger", device).ok();
+        }
+        far.send_to(b"peer", device).unwrap();
+        let mut observer = Attacher::new(&mut client, id, AttachMode::Observe, 0).await;
+        observer.until_offset(4).await;
+        assert_eq!(observer.seen, b"peer", "{id}");
+        let status = client.status(id).await;
+        assert_eq!((status.peers.len(), status.refused_peer_count), (1, 0), "{id}");
     }
-    far.send_to(b"peer", device).unwrap();
-    let mut observer = Attacher::new(&mut client, "peer", AttachMode::Observe, 0).await;
-    observer.until_offset(4).await;
-    assert_eq!(observer.seen, b"peer");
-    let status = client.status("peer").await;
-    assert_eq!((status.peers.len(), status.refused_peer_count), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_at_no_address_is_heard_from_loopback() {
+    let mut server = Server::start();
+    server.stop().await;
+    server.start_with_config("[host_interfaces]\nnetworks = ['0.0.0.0/0']\n");
+    let mut client = server.client().await;
+    let far = socket();
+    // As the kernel takes it: 0.0.0.0 is this host.
+    let peer = UdpEndpoint { host: "0.0.0.0".into(), port: port(&far).into() };
+    let device = create(&mut client, "here", udp(Some(peer), None)).await;
+    let mut attacher = Attacher::new(&mut client, "here", AttachMode::Write, 0).await;
+    attacher.type_text("hello").await;
+    assert_eq!(receive(&far), b"hello");
+    far.send_to(b"hi", (Ipv4Addr::LOCALHOST, device.port())).unwrap();
+    attacher.until_offset(2).await;
+    let status = client.status("here").await;
+    assert_eq!(status.peers[0].address, far.local_addr().unwrap().to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,21 +308,24 @@ async fn socat_on_the_other_end() {
     let server = Server::start();
     let mut client = server.client().await;
     let Some(taking) = Datagrams::listen(server.dir(), "taken").await else { return };
-    let device = create(&mut client, "socat", udp(at(taking.port()), at(0))).await;
-    let mut attacher = Attacher::new(&mut client, "socat", AttachMode::Write, 0).await;
+    create(&mut client, "taken", udp(at(taking.port()), at(0))).await;
+    let attacher = Attacher::new(&mut client, "taken", AttachMode::Write, 0).await;
+    attacher.type_bytes(None, &every_byte()).await;
+    assert_eq!(taking.takes_bytes(512).await, every_byte());
+
     let source = free_port();
+    let device = create(&mut client, "given", udp(at(source), at(0))).await;
+    let mut observer = Attacher::new(&mut client, "given", AttachMode::Observe, 0).await;
     for payload in [&every_byte()[..], b"", b"more"] {
         send_datagram(source, device.port(), payload).await.unwrap();
     }
-    attacher.until_offset(516).await;
-    assert_eq!(attacher.seen, [&every_byte()[..], b"more"].concat());
-    attacher.type_bytes(None, &every_byte()).await;
-    assert_eq!(taking.takes_bytes(512).await, every_byte());
+    observer.until_offset(516).await;
+    assert_eq!(observer.seen, [&every_byte()[..], b"more"].concat());
     let heard = |status: &pb::DeviceStatus| {
         let peer = status.peers.iter().find(|p| p.address == format!("127.0.0.1:{source}"));
         peer.is_some_and(|peer| (peer.record_count, peer.output_bytes) == (3, 516))
     };
-    client.until_status("socat", "three datagrams", heard).await;
+    client.until_status("given", "three datagrams", heard).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

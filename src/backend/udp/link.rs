@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     super::{Allow, Error, Link, Read},
     senders::{Sender, Senders},
-    socket::{Datagram, Socket, plain},
+    socket::{Datagram, Socket},
     strangers::Strangers,
 };
 use crate::{
@@ -41,28 +41,12 @@ use crate::{
 /// (ICMP) is of an earlier datagram, and the one at hand was not sent.
 const SEND_ATTEMPTS: usize = 3;
 
-/// Where input goes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
-    /// To the one peer that the socket is connected to.
-    Only(SocketAddr),
-    /// To this one, and others are heard too.
-    Among(SocketAddr),
-}
-
-impl Target {
-    fn address(self) -> SocketAddr {
-        match self {
-            Self::Only(address) | Self::Among(address) => plain(address),
-        }
-    }
-}
-
 /// A socket with its senders.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     socket: Socket,
-    target: Option<Target>,
+    /// Where input goes, and the only one who is heard then.
+    peer: Option<SocketAddr>,
     format: UdpFormat,
     allow: Arc<Allow>,
     strangers: Arc<Strangers>,
@@ -88,7 +72,7 @@ enum Ready {
 impl Datagrams {
     pub(super) fn new(
         socket: Socket,
-        target: Option<Target>,
+        peer: Option<SocketAddr>,
         format: UdpFormat,
         allow: Arc<Allow>,
         strangers: Arc<Strangers>,
@@ -96,12 +80,12 @@ impl Datagrams {
     ) -> Self {
         Self {
             socket,
-            target,
+            peer,
             format,
             allow,
             strangers,
             metrics,
-            senders: Senders::new(target.map(Target::address)),
+            senders: Senders::new(peer),
             ready: VecDeque::new(),
             datagram_bytes: limits::DATAGRAM_BYTES_MAX,
             unfinished: None,
@@ -110,12 +94,10 @@ impl Datagrams {
     }
 
     fn hears(&self, from: SocketAddr) -> bool {
-        let is = |target: SocketAddr| target.ip() == from.ip() && target.port() == from.port();
-        let is_target = self.target.is_some_and(|target| is(target.address()));
-        match self.target {
+        match self.peer {
             // The kernel sees to it, but for what came before it was connected.
-            Some(Target::Only(_)) => is_target,
-            Some(Target::Among(_)) | None => is_target || self.allow.sender(from.ip()),
+            Some(peer) => (peer.ip(), peer.port()) == (from.ip(), from.port()),
+            None => self.allow.sender(from.ip()),
         }
     }
 
@@ -197,18 +179,6 @@ impl Datagrams {
             peer.description = trouble;
         }
     }
-
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        target: Target,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match target {
-            Target::Only(_) => self.socket.poll_send(cx, data),
-            Target::Among(peer) => self.socket.poll_send_to(cx, data, peer),
-        }
-    }
 }
 
 impl Link for Datagrams {
@@ -249,13 +219,13 @@ impl Link for Datagrams {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
-        let Some(target) = self.target else {
+        if self.peer.is_none() {
             return Poll::Ready(Err(Error::Broken(io::ErrorKind::Unsupported.into())));
-        };
+        }
         let mut attempts = 0;
         loop {
             let n = data.len().min(self.datagram_bytes);
-            match ready!(self.poll_send(cx, target, &data[..n])) {
+            match ready!(self.socket.poll_send(cx, &data[..n])) {
                 Ok(_) => return Poll::Ready(Ok(n)),
                 Err(error)
                     if is(&error, Errno::MSGSIZE)
@@ -277,7 +247,7 @@ impl Link for Datagrams {
     }
 
     fn takes_input(&self) -> bool {
-        self.target.is_some()
+        self.peer.is_some()
     }
 
     fn facts(&self) -> Facts {

@@ -62,9 +62,11 @@ impl Socket {
         Ok(Self { udp, control: cmsg_space!(u32), dropped: 0 })
     }
 
-    /// From here on the kernel lets nobody else in. Sends nothing.
-    pub(super) fn connect(&self, peer: SocketAddr) -> io::Result<()> {
-        SockRef::from(&self.udp).connect(&peer.into())
+    /// From here on the kernel lets nobody else in. Sends nothing. The peer is
+    /// told as its datagrams will: the kernel makes loopback of 0.0.0.0.
+    pub(super) fn connect(&self, peer: SocketAddr) -> io::Result<SocketAddr> {
+        SockRef::from(&self.udp).connect(&peer.into())?;
+        self.udp.peer_addr().map(plain)
     }
 
     pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
@@ -114,16 +116,6 @@ impl Socket {
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.udp.poll_send(cx, data)
     }
-
-    /// Sends one datagram.
-    pub(super) fn poll_send_to(
-        &self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-        to: SocketAddr,
-    ) -> Poll<io::Result<usize>> {
-        self.udp.poll_send_to(cx, data, to)
-    }
 }
 
 fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
@@ -135,7 +127,7 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
 
 /// ::ffff:10.0.0.1 is 10.0.0.1. The scope of a link-local address stays; the flow
 /// is not part of who it is.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+fn plain(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
             Some(v4) => SocketAddr::new(v4.into(), v6.port()),

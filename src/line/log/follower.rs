@@ -6,6 +6,7 @@
 //! hangs is told like one that fails.
 
 use std::{
+    mem,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -61,6 +62,10 @@ pub(super) struct Follower {
     changed: Arc<dyn Fn(&Device) + Send + Sync>,
     metrics: Arc<Metrics>,
     retry: Duration,
+    /// Bytes that are missing and counted, and not logged yet.
+    untold: u64,
+    /// When bytes that are missing may be logged again.
+    tell_from: Instant,
 }
 
 impl Follower {
@@ -80,6 +85,8 @@ impl Follower {
             changed: line.around.changed.clone(),
             metrics: line.around.metrics.clone(),
             retry: limits::LOG_RETRY_MIN,
+            untold: 0,
+            tell_from: Instant::now(),
         }
     }
 
@@ -93,13 +100,7 @@ impl Follower {
                 () = &mut up => {}
             }
         }
-        // What is wrong with it shows before there is anything to write.
-        let opened = self.file.open();
-        let mut going = match self.in_time(opened).await {
-            Some(Err(error)) => self.failed(error_reason(&error), backend::explain(&error)).await,
-            Some(Ok(())) => Ok(()),
-            None => Err(TimeUp),
-        };
+        let mut going = self.open().await;
         while going.is_ok() {
             going = match self.next().await {
                 Next::Bytes(bytes) => self.write(bytes).await,
@@ -108,6 +109,24 @@ impl Follower {
             };
         }
         self.lost(self.waiting());
+        self.tell_lost();
+    }
+
+    /// Opens the file, however often it takes: what is wrong with it, and that it
+    /// is so no more, shows before there is anything to write.
+    async fn open(&mut self) -> Result<(), TimeUp> {
+        loop {
+            let opened = self.file.open();
+            match in_time(&self.end, opened).await {
+                Some(Ok(())) => break,
+                Some(Err(error)) => {
+                    self.failed(error_reason(&error), backend::explain(&error)).await?;
+                }
+                None => return Err(TimeUp),
+            }
+        }
+        self.healthy();
+        Ok(())
     }
 
     /// What comes next. Output that the journal has not is counted.
@@ -119,7 +138,7 @@ impl Follower {
                 Source::Input(input) => {
                     let input = input.clone();
                     let taken = input.take(limits::FILE_WRITE_BYTES_MAX);
-                    return match self.in_time(taken).await.flatten() {
+                    return match in_time(&self.end, taken).await.flatten() {
                         Some(bytes) => Next::Bytes(bytes),
                         None => Next::End,
                     };
@@ -134,14 +153,22 @@ impl Follower {
                 item = cursor.next() => item,
                 // Where the end is decides whether there is more to wait for.
                 Ok(()) = ending.changed(), if end.is_none() => continue,
+                () = sleep_until(self.tell_from), if self.untold > 0 => {
+                    self.tell_lost();
+                    continue;
+                }
                 () = &mut up => return Next::End,
             };
             match item {
                 Ok(Item::Frame(frame)) => {
                     let mut bytes = BytesMut::from(frame.data());
                     let from = frame.offset();
-                    let gap = gather(cursor, &mut bytes).await;
-                    let whole = end.map_or(u64::MAX, |end| end.offset - from);
+                    // A disk that hangs must not outlast the copy.
+                    let gap = in_time(&self.end, gather(cursor, &mut bytes)).await.flatten();
+                    // It may have been told meanwhile: what was said since is the
+                    // next copy's.
+                    let end = *self.end.borrow();
+                    let whole = end.map_or(u64::MAX, |end| end.offset.saturating_sub(from));
                     bytes.truncate(usize::try_from(whole).unwrap_or(usize::MAX));
                     if let Some((from, to)) = gap {
                         self.lost(bytes_before(end, from, to));
@@ -151,6 +178,7 @@ impl Follower {
                     }
                 }
                 Ok(Item::Gap { from, to }) => {
+                    let end = *self.end.borrow();
                     self.lost(bytes_before(end, from, to));
                 }
                 Err(error) => return Next::Failed(error.to_string()),
@@ -262,11 +290,22 @@ impl Follower {
         }
     }
 
-    /// Counts bytes that will not be in the file.
-    fn lost(&self, bytes: u64) {
+    /// Counts bytes that will not be in the file. A console that loses a little all
+    /// the time fills no log.
+    fn lost(&mut self, bytes: u64) {
+        Counters::add(&self.shared.counters.log_lost, bytes);
+        self.metrics.log_lost_bytes.inc_by(bytes);
+        self.untold += bytes;
+        if Instant::now() >= self.tell_from {
+            self.tell_lost();
+        }
+    }
+
+    /// Logs them.
+    fn tell_lost(&mut self) {
+        let bytes = mem::take(&mut self.untold);
         if bytes > 0 {
-            Counters::add(&self.shared.counters.log_lost, bytes);
-            self.metrics.log_lost_bytes.inc_by(bytes);
+            self.tell_from = Instant::now() + limits::COUNTERS_INTERVAL;
             let (device, path) = (&self.device.id, self.file.path().display());
             tracing::warn!(%device, %path, bytes, "bytes are missing from the copy of the console");
             (self.changed)(&self.device);
@@ -283,15 +322,17 @@ impl Follower {
             }
         }
     }
+}
 
-    /// What the future gives, unless the time is up first.
-    async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let up = up(self.end.clone());
-        tokio::select! {
-            biased;
-            output = future => Some(output),
-            () = up => None,
-        }
+/// What the future gives, unless the copy's time is up first.
+async fn in_time<T>(
+    end: &watch::Receiver<Option<Last>>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = up(end.clone()) => None,
     }
 }
 

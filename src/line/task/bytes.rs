@@ -35,7 +35,7 @@ thread_local! {
 
 /// What a link did.
 enum LinkEvent {
-    /// Output came or input went.
+    /// Output came or was lost, or input went.
     Moved,
     /// What is known of the other end changed.
     Changed,
@@ -116,7 +116,11 @@ impl Line {
                 () = shared.ending.cancelled() => return Err(Interrupt::End),
                 event = std::future::poll_fn(|cx| self.poll_link(cx, backend, link)) => match event {
                     LinkEvent::Moved => self.pace(),
-                    LinkEvent::Changed => self.publish(|status| status.facts = link.facts()),
+                    LinkEvent::Changed => {
+                        // Output may have come with it.
+                        self.pace();
+                        self.publish(|status| status.facts = link.facts());
+                    }
                     LinkEvent::Ended => {
                         self.drain_input(link).await;
                         return Ok(link.ending());
@@ -257,7 +261,7 @@ impl Line {
 
     /// Reads a turn's worth; what came before an end or an event is told first.
     fn poll_output(&mut self, cx: &mut Context<'_>, link: &mut dyn Link) -> Poll<LinkEvent> {
-        let mut total = 0;
+        let (mut total, mut lost) = (0, false);
         let event = SCRATCH.with_borrow_mut(|scratch| {
             // A pty gives 4 KiB at a time, a socket a datagram.
             while total < limits::LINE_READ_BYTES {
@@ -273,7 +277,10 @@ impl Line {
                         self.writer.append(buffer.filled());
                         self.writer.flush();
                     }
-                    Poll::Ready(Ok(Read::Lost(n))) => self.on_lost_output(n),
+                    Poll::Ready(Ok(Read::Lost(n))) => {
+                        lost = true;
+                        self.on_lost_output(n);
+                    }
                     Poll::Ready(Ok(Read::Break)) => {
                         Counters::add(&self.shared.counters.breaks, 1);
                         self.around.metrics.breaks_received.inc();
@@ -295,7 +302,7 @@ impl Line {
         }
         match event {
             Some(event) => Poll::Ready(event),
-            None if total > 0 => Poll::Ready(LinkEvent::Moved),
+            None if total > 0 || lost => Poll::Ready(LinkEvent::Moved),
             None => Poll::Pending,
         }
     }
