@@ -47,6 +47,9 @@ pub enum Error {
     /// The operator's allow-list does not cover it.
     #[error(transparent)]
     Denied(#[from] backend::Denied),
+    /// The allow-list does not cover the file of the log.
+    #[error("spec.log.file: {0}")]
+    LogDenied(#[source] backend::Denied),
     /// The store did not work.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -307,7 +310,7 @@ impl Fleet {
         if let Some(log) = &spec.log
             && before.is_none_or(|before| before.log.as_ref() != Some(log))
         {
-            backend::check_log(log, allow)?;
+            backend::check_log(log, allow).map_err(Error::LogDenied)?;
         }
         Ok(())
     }

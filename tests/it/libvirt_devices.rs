@@ -154,6 +154,11 @@ async fn all_faults_are_told_at_once_and_nothing_is_made() {
         (error.code(), reason(&error).as_str()),
         (Code::PermissionDenied, "NOT_ALLOWED_HERE")
     );
+    assert!(error.message().starts_with("d-parallel0: host_interfaces.folders"), "{error:?}");
+    let outside = "<domain><name>d</name><devices><serial/><parallel type='null'>\
+                   <log file='/etc/x'/></parallel></devices></domain>";
+    let error = import(&mut client, outside).await.unwrap_err();
+    assert!(error.message().starts_with("d-parallel0: spec.log.file: host_inter"), "{error:?}");
     assert_eq!(device_names(&mut client).await, Vec::<String>::new());
     client.create("d-serial1", crate::harness::pty()).await;
     let twice = "<domain><name>d</name><devices><serial/><serial/></devices></domain>";
