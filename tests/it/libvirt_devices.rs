@@ -199,6 +199,9 @@ async fn the_command_line_imports_checks_and_exports() {
     let again = lineman(&["import", path]).await.fails(5);
     assert!(again.contains("there is a device vm-serial0 already"), "{again}");
 
+    fs::write(&file, format!("<serial/>{}", " ".repeat(300_000))).unwrap();
+    let told = lineman(&["import", path, "--domain", "d"]).await.fails(65);
+    assert!(told.starts_with(&format!("{path}:1:1: too-large: a server takes")), "{told}");
     fs::write(&file, "<serial type='nmdm'/>\n<serial type='x'/>").unwrap();
     let told = lineman(&["import", path, "--domain", "d"]).await.fails(65);
     assert!(told.starts_with(&format!("{path}:2:9: type-unknown: ")), "{told}");
