@@ -176,6 +176,32 @@ async fn all_faults_are_told_at_once_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_request_is_told_once_and_by_its_field() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let base = || pb::ImportDomainXmlRequest {
+        xml: "<serial type='null'/>".repeat(3),
+        domain: "d".into(),
+        ..Default::default()
+    };
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    for (request, field) in [
+        (pb::ImportDomainXmlRequest { domain: "a\nb".into(), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "x".repeat(201), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "x".repeat(60), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "日本".into(), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { labels: labels("a b", ""), ..base() }, "labels"),
+        (pb::ImportDomainXmlRequest { labels: labels("a", "\n"), ..base() }, "labels.a"),
+        (pb::ImportDomainXmlRequest { credentials: "x".repeat(64), ..base() }, "credentials"),
+    ] {
+        let error = client.devices.import_domain_xml(request).await.unwrap_err();
+        assert_eq!(reason(&error), "INVALID_FIELDS");
+        assert_eq!(violations(&error), [field], "{error:?}");
+    }
+    assert_eq!(device_names(&mut client).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_imports_checks_and_exports() {
     let server = Server::start();
     let file = server.dir().join("vm.xml");
