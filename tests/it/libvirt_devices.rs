@@ -202,6 +202,26 @@ async fn what_is_wrong_with_the_request_is_told_once_and_by_its_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn paths_may_be_as_long_as_the_host_has_them() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let path = |name: char| {
+        let dir = server.dir().to_str().unwrap();
+        format!("{dir}/{}", name.to_string().repeat(4095 - dir.len() - 1))
+    };
+    let xml = format!(
+        "<domain><name>d</name><devices><parallel type='file'><source path='{}'/>\
+         <log file='{}'/></parallel></devices></domain>",
+        path('p'),
+        path('l')
+    );
+    import(&mut client, &xml).await.unwrap();
+    let all = export::What::Domain("d".into());
+    let out = exported(&mut client, all, export::Flavor::Stored).await;
+    assert!(out.contains(&path('p')) && out.contains(&path('l')), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_imports_checks_and_exports() {
     let server = Server::start();
     let file = server.dir().join("vm.xml");
