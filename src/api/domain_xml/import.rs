@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::guest;
+use super::guest::{self, Guest};
 use crate::{
     api::{Api, convert, convert::DOMAIN_LABEL, status::Error},
     auth::Action,
@@ -30,19 +30,21 @@ pub(in crate::api) async fn serve(
 ) -> Result<pb::ImportDomainXmlResponse, Error> {
     let caller = api.authorize(extensions, Action::Create, None)?;
     let (os_type, found) = read(&request)?;
-    let domain = if request.domain.is_empty() { found.name } else { Some(request.domain.clone()) };
+    let domain =
+        if request.domain.is_empty() { found.name.clone() } else { Some(request.domain.clone()) };
     let Some(domain) = domain else {
         let problem = "must be given: the XML has no <name>";
         return Err(Error::Fields(vec![Fault::new("domain", problem)]));
     };
     check(&domain, &request)?;
-    let import = Import { domain, os_type, request: &request };
+    let must_say_mirror = found.must_say_mirror();
+    let import = Import { domain, os_type, must_say_mirror, request: &request };
     let (mut new, mut faults) = (Vec::new(), Vec::new());
     let mut count = BTreeMap::new();
     for (at, device) in found.devices.iter().filter(|d| d.role == Role::Device).enumerate() {
         let place: &mut u32 = count.entry(device.element().as_str()).or_default();
         let id = import.id(device.element(), *place)?;
-        match import.device(device, id, at) {
+        match import.device(device, id, at, *place) {
             Ok(device) => new.push(device),
             Err(problems) => faults.extend(problems),
         }
@@ -115,6 +117,7 @@ fn place(line: u32, column: u32) -> String {
 struct Import<'r> {
     domain: String,
     os_type: String,
+    must_say_mirror: bool,
     request: &'r pb::ImportDomainXmlRequest,
 }
 
@@ -125,6 +128,7 @@ impl Import<'_> {
         device: &CharDevice,
         id: DeviceId,
         at: usize,
+        place: u32,
     ) -> Result<NewDevice, Vec<Fault>> {
         let Position { line, column } = device.position;
         let fault = |problem: String| Fault::new(self::place(line, column), problem);
@@ -132,6 +136,9 @@ impl Import<'_> {
             host_side(device, &self.domain, &self.request.credentials)
                 .map_err(|problem| vec![fault(problem)])?;
         let labels = self.labels(device);
+        let is_first_serial = device.element() == Element::Serial && place == 0;
+        let mirror = (self.must_say_mirror && is_first_serial).then(guest::mirror);
+        let guest = Guest { device: device.clone(), mirror };
         let spec = DeviceSpec {
             description: String::new(),
             run_state: RunState::Running,
@@ -147,7 +154,7 @@ impl Import<'_> {
                 domain: self.domain.clone(),
                 os_type: self.os_type.clone(),
                 index: u32::try_from(at).unwrap_or(u32::MAX),
-                guest: guest::to_text(device),
+                guest: guest::to_text(&guest),
             }),
         };
         let faults = device::validate(&spec, &labels);
