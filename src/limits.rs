@@ -256,8 +256,9 @@ pub const HOST_BYTES_MAX: usize = 253;
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest name of a domain: a file's name with room for suffixes.
 pub const DOMAIN_NAME_BYTES_MAX: usize = 200;
-/// Longest guest's side of a device in libvirt XML.
-pub const GUEST_XML_BYTES_MAX: usize = 4096;
+/// Longest guest's side of a device in libvirt XML: it has the paths of source
+/// and log in it, and as much again for the rest.
+pub const GUEST_XML_BYTES_MAX: usize = 3 * (PATH_BYTES_MAX + 1);
 /// Longest name of a set of credentials.
 pub const CREDENTIALS_NAME_BYTES_MAX: usize = 63;
 /// Longest name of a group.

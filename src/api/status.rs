@@ -167,7 +167,9 @@ fn of_fleet(error: fleet::Error, id: &DeviceId) -> Status {
             &format!("there are {} devices already", limits::DEVICES_MAX),
             "devices",
         ),
-        fleet::Error::Denied(denied) => not_allowed(&denied),
+        fleet::Error::Denied(ref denied) | fleet::Error::LogDenied(ref denied) => {
+            not_allowed(denied, &format!("{id}: {error}"))
+        }
         fleet::Error::Credentials(unfit) => {
             one_field(Fault::new("spec.tcp.credentials", unfit.to_string()))
         }
@@ -212,13 +214,9 @@ fn of_control(error: &ControlError, id: &DeviceId) -> Status {
     }
 }
 
-fn not_allowed(denied: &backend::Denied) -> Status {
-    status(
-        Code::PermissionDenied,
-        "NOT_ALLOWED_HERE",
-        &denied.to_string(),
-        &[("rule", denied.rule())],
-    )
+/// Of many devices that are made at once, the message tells which it is.
+fn not_allowed(denied: &backend::Denied, message: &str) -> Status {
+    status(Code::PermissionDenied, "NOT_ALLOWED_HERE", message, &[("rule", denied.rule())])
 }
 
 fn shutting_down() -> Status {

@@ -196,9 +196,11 @@ All of them are made or, if anything is wrong with any, none; every fault is tol
 on standard error:
   FILE:LINE:COLUMN: CLASS: message
 Labels say where a device came from: domain, element, target-type, target-name,
-port and alias. What a server does not serve (spicevmc, spiceport, nmdm,
-qemu-vdagent, dbus) is refused by name. Paths and addresses must be among those
-that the server's operator allows.
+port and alias. What a server does not serve (vc, spicevmc, spiceport, nmdm,
+qemu-vdagent, dbus) is refused by name, and so is a unix without a path: take
+these elements out first. Paths and addresses must be among those that the
+server's operator allows. A server takes 256 KiB; of more, give it what `libvirt
+normalize` prints.
 
 Examples:
   virsh dumpxml --inactive vm | lineman libvirt import -

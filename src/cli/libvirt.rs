@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use prost::Message;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -121,6 +122,15 @@ async fn import(server: &Server, args: ImportArgs) -> Result<(), Failure> {
         credentials: args.credentials.unwrap_or_default(),
         ..ImportDomainXmlRequest::default()
     };
+    if request.encoded_len() > limits::REQUEST_BYTES_MAX {
+        let most = limits::REQUEST_BYTES_MAX;
+        let problem = format!(
+            "too-large: a server takes at most {most} bytes; `lineman libvirt normalize` leaves \
+             only the character devices, and --domain then names the domain"
+        );
+        tell_faults(&args.file, [("1:1".to_owned(), problem)].into_iter());
+        return Err(Failure::quiet(Exit::Data));
+    }
     let imported = server.devices().await?.import_domain_xml(request).await;
     let imported = imported.map_err(|status| import_failure(&args.file, status))?.into_inner();
     let done = if args.validate_only { "would be created" } else { "created" };

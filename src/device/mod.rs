@@ -24,7 +24,7 @@ pub use self::{
         ConditionStatus, Counters, DeviceStatus, Facts, JournalStatus, LastError, LinkStatus, Peer,
         State,
     },
-    validate::{Fault, check_line_settings, check_window, validate},
+    validate::{Fault, check_labels, check_line_settings, check_window, validate},
 };
 use crate::name::DeviceId;
 

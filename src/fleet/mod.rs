@@ -50,6 +50,9 @@ pub enum Error {
     /// The server has no such credentials.
     #[error("spec.tcp.credentials {0}")]
     Credentials(#[from] backend::Unfit),
+    /// The allow-list does not cover the file of the log.
+    #[error("spec.log.file: {0}")]
+    LogDenied(#[source] backend::Denied),
     /// The store did not work.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -311,7 +314,7 @@ impl Fleet {
         if let Some(log) = &spec.log
             && before.is_none_or(|before| before.log.as_ref() != Some(log))
         {
-            backend::check_log(log, allow)?;
+            backend::check_log(log, allow).map_err(Error::LogDenied)?;
         }
         Ok(())
     }

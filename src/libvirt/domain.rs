@@ -34,6 +34,20 @@ pub struct Domain {
     pub devices: Vec<CharDevice>,
 }
 
+impl Domain {
+    /// Whether the console that mirrors the first serial must be said for the
+    /// devices to come back as they are: other consoles are counted behind it, or
+    /// its serial is of a kind that is not shown as a console by itself.
+    pub fn must_say_mirror(&self) -> bool {
+        let mut consoles = self.devices.iter().filter(|d| d.element() == Element::Console);
+        let has_mirror = consoles.next().is_some_and(|console| console.role == Role::Mirror);
+        let next_port = consoles.next().and_then(|console| port_of(&console.target));
+        let mut serials = self.devices.iter().filter(|d| d.element() == Element::Serial);
+        let is_shown = serials.next().is_some_and(|serial| is_shown_as_console(&serial.target));
+        has_mirror && (!is_shown || next_port.is_some_and(|port| port > 0))
+    }
+}
+
 words! {
     /// The kind of a guest: what `<os><type>` says.
     pub enum OsType {
@@ -284,7 +298,7 @@ impl Settling {
         let mut found = Vec::new();
         for (count, draft) in self.serials.iter().filter(|draft| is_isa(draft)).enumerate() {
             let position = draft.device.position;
-            let slot = port_of(draft).map(|port| {
+            let slot = port_of(&draft.device.target).map(|port| {
                 let slot = usize::try_from(port).ok().and_then(|port| is_taken.get_mut(port));
                 (port, slot)
             });
@@ -319,7 +333,8 @@ impl Settling {
 
     /// Any other serial without number follows the highest one of all.
     fn number_serials(&mut self) {
-        let mut highest = self.serials.iter().filter_map(port_of).fold(-1, i32::max);
+        let mut highest =
+            self.serials.iter().filter_map(|d| port_of(&d.device.target)).fold(-1, i32::max);
         let mut without = Vec::new();
         for draft in &mut self.serials {
             // An ISA serial that has no number by now is one too many.
@@ -362,7 +377,7 @@ impl Settling {
                 draft.device.target = Target::Serial { kind: None, model: None, port: Some(0) };
                 self.serials.push(draft);
             }
-        } else if !self.serials.first().is_some_and(is_shown_as_console) {
+        } else if !self.serials.first().is_some_and(|d| is_shown_as_console(&d.device.target)) {
             return;
         }
         let Some(serial) = self.serials.first() else { return };
@@ -373,7 +388,7 @@ impl Settling {
             return;
         }
         let kind = Some(ConsoleTarget::Serial);
-        mirror.target = Target::Console { kind, port: port_of(serial) };
+        mirror.target = Target::Console { kind, port: port_of(&serial.device.target) };
         mirror.role = Role::Mirror;
         self.consoles.insert(0, Draft { device: mirror, missing: None });
     }
@@ -409,8 +424,8 @@ fn check_aliases(devices: &[CharDevice], faults: &mut Vec<Fault>) {
 }
 
 /// Whether a serial is shown as a console that nobody asked for.
-fn is_shown_as_console(draft: &Draft) -> bool {
-    let Target::Serial { kind, .. } = draft.device.target else { return false };
+fn is_shown_as_console(target: &Target) -> bool {
+    let Target::Serial { kind, .. } = target else { return false };
     match kind {
         None
         | Some(
@@ -424,10 +439,10 @@ fn is_isa(draft: &Draft) -> bool {
     matches!(draft.device.target, Target::Serial { kind: Some(SerialTarget::Isa), .. })
 }
 
-fn port_of(draft: &Draft) -> Option<i32> {
-    match draft.device.target {
+fn port_of(target: &Target) -> Option<i32> {
+    match target {
         Target::Serial { port, .. } | Target::Parallel { port } | Target::Console { port, .. } => {
-            port
+            *port
         }
         Target::Channel(_) => None,
     }

@@ -183,7 +183,7 @@ async fn what_is_wrong_is_told_by_its_field() {
     assert_eq!(violations(&error), ["dtr"]);
     for rows in [0, 65_536] {
         let error = set_window(&mut client, "pty", rows).await.unwrap_err();
-        assert_eq!(violations(&error), ["window"]);
+        assert_eq!(violations(&error), ["window.rows"]);
     }
 }
 

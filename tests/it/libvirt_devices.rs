@@ -154,6 +154,11 @@ async fn all_faults_are_told_at_once_and_nothing_is_made() {
         (error.code(), reason(&error).as_str()),
         (Code::PermissionDenied, "NOT_ALLOWED_HERE")
     );
+    assert!(error.message().starts_with("d-parallel0: host_interfaces.folders"), "{error:?}");
+    let outside = "<domain><name>d</name><devices><serial/><parallel type='null'>\
+                   <log file='/etc/x'/></parallel></devices></domain>";
+    let error = import(&mut client, outside).await.unwrap_err();
+    assert!(error.message().starts_with("d-parallel0: spec.log.file: host_inter"), "{error:?}");
     assert_eq!(device_names(&mut client).await, Vec::<String>::new());
     client.create("d-serial1", crate::harness::pty()).await;
     let twice = "<domain><name>d</name><devices><serial/><serial/></devices></domain>";
@@ -168,6 +173,52 @@ async fn all_faults_are_told_at_once_and_nothing_is_made() {
     };
     let error = client.devices.export_domain_xml(request).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_request_is_told_once_and_by_its_field() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let base = || pb::ImportDomainXmlRequest {
+        xml: "<serial type='null'/>".repeat(3),
+        domain: "d".into(),
+        ..Default::default()
+    };
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    for (request, field) in [
+        (pb::ImportDomainXmlRequest { domain: "a\nb".into(), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "x".repeat(201), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "x".repeat(60), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { domain: "日本".into(), ..base() }, "domain"),
+        (pb::ImportDomainXmlRequest { labels: labels("a b", ""), ..base() }, "labels"),
+        (pb::ImportDomainXmlRequest { labels: labels("a", "\n"), ..base() }, "labels.a"),
+        (pb::ImportDomainXmlRequest { credentials: "x".repeat(64), ..base() }, "credentials"),
+    ] {
+        let error = client.devices.import_domain_xml(request).await.unwrap_err();
+        assert_eq!(reason(&error), "INVALID_FIELDS");
+        assert_eq!(violations(&error), [field], "{error:?}");
+    }
+    assert_eq!(device_names(&mut client).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_may_be_as_long_as_the_host_has_them() {
+    let server = Server::start();
+    let mut client = server.client().await;
+    let path = |name: char| {
+        let dir = server.dir().to_str().unwrap();
+        format!("{dir}/{}", name.to_string().repeat(4095 - dir.len() - 1))
+    };
+    let xml = format!(
+        "<domain><name>d</name><devices><parallel type='file'><source path='{}'/>\
+         <log file='{}'/></parallel></devices></domain>",
+        path('p'),
+        path('l')
+    );
+    import(&mut client, &xml).await.unwrap();
+    let all = export::What::Domain("d".into());
+    let out = exported(&mut client, all, export::Flavor::Stored).await;
+    assert!(out.contains(&path('p')) && out.contains(&path('l')), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +245,9 @@ async fn the_command_line_imports_checks_and_exports() {
     let again = lineman(&["import", path]).await.fails(5);
     assert!(again.contains("there is a device vm-serial0 already"), "{again}");
 
+    fs::write(&file, format!("<serial/>{}", " ".repeat(300_000))).unwrap();
+    let told = lineman(&["import", path, "--domain", "d"]).await.fails(65);
+    assert!(told.starts_with(&format!("{path}:1:1: too-large: a server takes")), "{told}");
     fs::write(&file, "<serial type='nmdm'/>\n<serial type='x'/>").unwrap();
     let told = lineman(&["import", path, "--domain", "d"]).await.fails(65);
     assert!(told.starts_with(&format!("{path}:2:9: type-unknown: ")), "{told}");

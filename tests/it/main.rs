@@ -28,6 +28,7 @@ mod graceful_stop;
 mod hostile_clients;
 mod kill_and_resume;
 mod libvirt_devices;
+mod libvirt_round_trip;
 mod libvirt_virsh;
 mod libvirt_xml;
 mod log_copy;

@@ -1,6 +1,9 @@
 //! ExportDomainXml: devices to character devices of a document.
 
-use super::{guest, import::host_side};
+use super::{
+    guest::{self, Guest},
+    import::host_side,
+};
 use crate::{
     api::{Api, authorize::device_id, convert::DOMAIN_LABEL, status::Error},
     auth::Action,
@@ -55,7 +58,9 @@ pub(in crate::api) fn serve(
     entries.sort_by_key(place);
     let first = entries.first().and_then(|entry| entry.device.spec.libvirt.as_ref());
     let os_type = first.and_then(guest::os_type).unwrap_or(OsType::Hvm);
-    let devices = entries.iter().map(char_device).collect();
+    let (mut devices, mirrors): (Vec<_>, Vec<_>) = entries.iter().map(char_device).unzip();
+    // The first console, as libvirt counts them.
+    devices.splice(0..0, mirrors.into_iter().flatten().take(1));
     let settled = libvirt::settle(devices, os_type).map_err(|faults| {
         let told = faults.into_iter().map(|fault| Fault::new("domain", fault.to_string()));
         Error::Fields(told.collect())
@@ -70,14 +75,15 @@ fn belongs(entry: &Entry, domain: &str) -> bool {
     }
 }
 
-/// A device with the guest's side that it came with, or a serial's.
-fn char_device(entry: &Entry) -> CharDevice {
+/// A device with the guest's side that it came with, or a serial's, and the
+/// console that mirrors it if that must be said.
+fn char_device(entry: &Entry) -> (CharDevice, Option<CharDevice>) {
     let spec = &entry.device.spec;
     let libvirt = spec.libvirt.as_ref();
     let guest = libvirt.and_then(|libvirt| guest::from_text(&libvirt.guest).ok());
-    let mut device = guest.unwrap_or_else(|| {
+    let Guest { mut device, mirror } = guest.unwrap_or_else(|| {
         let serial = Target::Serial { kind: None, model: None, port: None };
-        CharDevice::new(Source::Null, serial)
+        Guest { device: CharDevice::new(Source::Null, serial), mirror: None }
     });
     // A source that still means what the spec says stays as it was written:
     // libvirt has several ways to say the same.
@@ -91,7 +97,7 @@ fn char_device(entry: &Entry) -> CharDevice {
         file: log.file.to_string_lossy().into_owned(),
         append: said(log.append),
     });
-    device
+    (device, mirror)
 }
 
 fn means(device: &CharDevice, host_interface: &HostInterface, reconnect: &ReconnectSpec) -> bool {

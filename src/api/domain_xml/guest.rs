@@ -1,29 +1,61 @@
 //! The guest's side of a device, as `spec.libvirt.guest` holds it: the whole
 //! element in normal form. Of it an export takes target, alias, address and
-//! security labels; source, protocol and log are what the spec says now.
+//! security labels; source, protocol and log are what the spec says now. Behind
+//! a serial there may be the console that mirrors it, where libvirt would not
+//! add one by itself or would count other consoles differently.
 
 use crate::{
     device::{Fault, LibvirtSpec},
-    libvirt::{CharDevice, Flavour, OsType, Role, Style, parse, write},
+    libvirt::{
+        CharDevice, ConsoleTarget, Element, Flavour, OsType, Role, Source, Style, Target, parse,
+        write,
+    },
 };
 
-/// The element as a text.
-pub(super) fn to_text(device: &CharDevice) -> String {
-    write(std::slice::from_ref(device), Style::Compact, Flavour::Stored)
+/// The guest's side of one device.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// Its element.
+    pub(super) device: CharDevice,
+    /// The console that mirrors it, if that is said. It takes its settings from
+    /// the serial.
+    pub(super) mirror: Option<CharDevice>,
 }
 
-/// The element of a text; why not, in words for people.
-pub(super) fn from_text(text: &str) -> Result<CharDevice, String> {
+/// The guest's side as a text.
+pub(super) fn to_text(guest: &Guest) -> String {
+    let elements = std::iter::once(&guest.device).chain(&guest.mirror);
+    elements.map(|one| write(std::slice::from_ref(one), Style::Compact, Flavour::Stored)).collect()
+}
+
+/// A console that says that it mirrors the first serial.
+pub(super) fn mirror() -> CharDevice {
+    let target = Target::Console { kind: Some(ConsoleTarget::Serial), port: None };
+    CharDevice { role: Role::Mirror, ..CharDevice::new(Source::Null, target) }
+}
+
+/// The guest's side of a text; why not, in words for people.
+pub(super) fn from_text(text: &str) -> Result<Guest, String> {
     // Not as a whole machine: there a console would become a serial.
     let kind = OsType::Exe.as_str();
     let document =
         format!("<domain><os><type>{kind}</type></os><devices>{text}</devices></domain>");
     let domain = parse(document.as_bytes())
         .map_err(|faults| faults.first().map(ToString::to_string).unwrap_or_default())?;
-    match <[CharDevice; 1]>::try_from(domain.devices) {
-        Ok([device]) if device.role == Role::Device => Ok(device),
+    let mut devices = domain.devices.into_iter();
+    match (devices.next(), devices.next(), devices.next()) {
+        (Some(device), None, _) => Ok(Guest { device, mirror: None }),
+        (Some(device), Some(console), None)
+            if device.element() == Element::Serial && is_mirror(&console) =>
+        {
+            Ok(Guest { device, mirror: Some(mirror()) })
+        }
         _ => Err("there must be exactly one element".to_owned()),
     }
+}
+
+fn is_mirror(device: &CharDevice) -> bool {
+    matches!(device.target, Target::Console { kind: Some(ConsoleTarget::Serial), .. })
 }
 
 /// The kind of guest; `None` if libvirt knows no such kind.

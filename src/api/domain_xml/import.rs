@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::guest;
+use super::guest::{self, Guest};
 use crate::{
     api::{Api, convert, convert::DOMAIN_LABEL, status::Error},
     auth::Action,
@@ -17,6 +17,7 @@ use crate::{
         self, ChannelTarget, CharDevice, Element, Mode, Position, Reconnect, Role, Source, Support,
         Target,
     },
+    limits,
     name::DeviceId,
     pb,
 };
@@ -29,17 +30,21 @@ pub(in crate::api) async fn serve(
 ) -> Result<pb::ImportDomainXmlResponse, Error> {
     let caller = api.authorize(extensions, Action::Create, None)?;
     let (os_type, found) = read(&request)?;
-    let domain = if request.domain.is_empty() { found.name } else { Some(request.domain.clone()) };
+    let domain =
+        if request.domain.is_empty() { found.name.clone() } else { Some(request.domain.clone()) };
     let Some(domain) = domain else {
         let problem = "must be given: the XML has no <name>";
         return Err(Error::Fields(vec![Fault::new("domain", problem)]));
     };
-    let import = Import { domain, os_type, request: &request };
+    check(&domain, &request)?;
+    let must_say_mirror = found.must_say_mirror();
+    let import = Import { domain, os_type, must_say_mirror, request: &request };
     let (mut new, mut faults) = (Vec::new(), Vec::new());
     let mut count = BTreeMap::new();
     for (at, device) in found.devices.iter().filter(|d| d.role == Role::Device).enumerate() {
         let place: &mut u32 = count.entry(device.element().as_str()).or_default();
-        match import.device(device, at, *place) {
+        let id = import.id(device.element(), *place)?;
+        match import.device(device, id, at, *place) {
             Ok(device) => new.push(device),
             Err(problems) => faults.extend(problems),
         }
@@ -71,6 +76,27 @@ pub(in crate::api) async fn serve(
     Ok(pb::ImportDomainXmlResponse { devices })
 }
 
+/// What is the request's fault and not the document's is told by its field, and
+/// once, not for each device.
+fn check(domain: &str, request: &pb::ImportDomainXmlRequest) -> Result<(), Error> {
+    let mut faults = Vec::new();
+    let most = limits::DOMAIN_NAME_BYTES_MAX;
+    if domain.len() > most || domain.chars().any(char::is_control) {
+        let problem = format!("must be 1 to {most} bytes without control characters");
+        faults.push(Fault::new("domain", problem));
+    } else if !domain.chars().any(|c| c.is_ascii_alphanumeric()) {
+        let problem = "must have a letter of a to z or a digit, for the names of the devices; \
+                       give another one";
+        faults.push(Fault::new("domain", problem));
+    }
+    device::check_labels(&request.labels, &mut faults);
+    let most = limits::CREDENTIALS_NAME_BYTES_MAX;
+    if request.credentials.len() > most {
+        faults.push(Fault::new("credentials", format!("must be at most {most} bytes")));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::Fields(faults)) }
+}
+
 fn read(request: &pb::ImportDomainXmlRequest) -> Result<(String, libvirt::Domain), Error> {
     let domain = libvirt::parse(request.xml.as_bytes()).map_err(|faults| {
         let told = faults.into_iter().map(|fault| {
@@ -91,19 +117,28 @@ fn place(line: u32, column: u32) -> String {
 struct Import<'r> {
     domain: String,
     os_type: String,
+    must_say_mirror: bool,
     request: &'r pb::ImportDomainXmlRequest,
 }
 
 impl Import<'_> {
     /// One device: the `at`th of the domain, the `place`th of its element.
-    fn device(&self, device: &CharDevice, at: usize, place: u32) -> Result<NewDevice, Vec<Fault>> {
+    fn device(
+        &self,
+        device: &CharDevice,
+        id: DeviceId,
+        at: usize,
+        place: u32,
+    ) -> Result<NewDevice, Vec<Fault>> {
         let Position { line, column } = device.position;
         let fault = |problem: String| Fault::new(self::place(line, column), problem);
-        let id = self.id(device.element(), place).map_err(|problem| vec![fault(problem)])?;
         let (host_interface, reconnect) =
             host_side(device, &self.domain, &self.request.credentials)
                 .map_err(|problem| vec![fault(problem)])?;
         let labels = self.labels(device);
+        let is_first_serial = device.element() == Element::Serial && place == 0;
+        let mirror = (self.must_say_mirror && is_first_serial).then(guest::mirror);
+        let guest = Guest { device: device.clone(), mirror };
         let spec = DeviceSpec {
             description: String::new(),
             run_state: RunState::Running,
@@ -119,7 +154,7 @@ impl Import<'_> {
                 domain: self.domain.clone(),
                 os_type: self.os_type.clone(),
                 index: u32::try_from(at).unwrap_or(u32::MAX),
-                guest: guest::to_text(device),
+                guest: guest::to_text(&guest),
             }),
         };
         let faults = device::validate(&spec, &labels);
@@ -132,7 +167,7 @@ impl Import<'_> {
 
     /// The domain's name as far as a device's name can have it, the element and
     /// its place.
-    fn id(&self, element: Element, place: u32) -> Result<DeviceId, String> {
+    fn id(&self, element: Element, place: u32) -> Result<DeviceId, Error> {
         let plain = |c: char| match c.to_ascii_lowercase() {
             c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') => c,
             _ => '-',
@@ -140,8 +175,10 @@ impl Import<'_> {
         let domain: String = self.domain.chars().map(plain).collect();
         let domain = domain.trim_matches(|c: char| !c.is_ascii_alphanumeric());
         let id = format!("{domain}-{}{place}", element.as_str());
-        let id = id.trim_start_matches('-');
-        id.parse().map_err(|error: crate::name::Error| format!("the name {id:?}: {error}"))
+        id.parse().map_err(|error: crate::name::Error| {
+            let problem = format!("makes {id:?} the name of a device, which {error}; give another");
+            Error::Fields(vec![Fault::new("domain", problem)])
+        })
     }
 
     fn labels(&self, device: &CharDevice) -> Labels {
@@ -220,7 +257,7 @@ pub(super) fn host_side(
             single: SinglePipe::default(),
         }),
         Source::Tcp(tcp) => {
-            reconnect = reconnect_spec(tcp.reconnect);
+            reconnect = reconnect_spec(tcp.reconnect)?;
             HostInterface::Tcp(tcp_spec(tcp, credentials)?)
         }
         Source::Udp(udp) => HostInterface::Udp(UdpSpec {
@@ -238,7 +275,7 @@ pub(super) fn host_side(
             format: UdpFormat::Raw,
         }),
         Source::Unix(Some(unix)) => {
-            reconnect = reconnect_spec(unix.reconnect);
+            reconnect = reconnect_spec(unix.reconnect)?;
             HostInterface::Unix(UnixSpec {
                 mode: endpoint(unix.mode),
                 path: unix.path.as_str().into(),
@@ -303,16 +340,26 @@ fn port(service: &str) -> Result<u16, String> {
     })
 }
 
-fn reconnect_spec(reconnect: Option<Reconnect>) -> ReconnectSpec {
-    match reconnect {
+fn reconnect_spec(reconnect: Option<Reconnect>) -> Result<ReconnectSpec, String> {
+    Ok(match reconnect {
         None => ReconnectSpec::default(),
         Some(Reconnect::No) => {
             ReconnectSpec { policy: ReconnectPolicy::Never, ..ReconnectSpec::default() }
         }
-        Some(Reconnect::Every { timeout_seconds }) => ReconnectSpec {
-            policy: ReconnectPolicy::Interval,
-            min_delay: Some(Duration::from_secs(timeout_seconds.into())),
-            ..ReconnectSpec::default()
-        },
-    }
+        Some(Reconnect::Every { timeout_seconds }) => {
+            let delay = Duration::from_secs(timeout_seconds.into());
+            let most = limits::RECONNECT_DELAY_MAX;
+            if delay.is_zero() || delay > most {
+                return Err(format!(
+                    "reconnect: the timeout must be 1 to {} seconds, not {timeout_seconds}",
+                    most.as_secs()
+                ));
+            }
+            ReconnectSpec {
+                policy: ReconnectPolicy::Interval,
+                min_delay: Some(delay),
+                ..ReconnectSpec::default()
+            }
+        }
+    })
 }

@@ -73,8 +73,10 @@ fn check_pty(pty: &PtySpec, faults: &mut Vec<Fault>) {
 
 /// The size of a terminal that has one.
 pub fn check_window(field: &str, window: WindowSize, faults: &mut Vec<Fault>) {
-    if window.rows == 0 || window.columns == 0 {
-        faults.push(Fault::new(field, "must have 1 to 65535 rows and columns"));
+    for (name, count) in [("rows", window.rows), ("columns", window.columns)] {
+        if count == 0 {
+            faults.push(Fault::new(format!("{field}.{name}"), "must be 1 to 65535"));
+        }
     }
 }
 

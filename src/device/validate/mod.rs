@@ -65,7 +65,8 @@ pub fn validate(spec: &DeviceSpec, labels: &Labels) -> Vec<Fault> {
     faults
 }
 
-fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
+/// What is wrong with labels.
+pub fn check_labels(labels: &Labels, faults: &mut Vec<Fault>) {
     if labels.len() > limits::LABELS_MAX {
         faults.push(Fault::new(
             "labels",

@@ -113,6 +113,7 @@ fn line(dir: &Path, log: Option<LogSpec>) -> Seen {
         metrics: metrics.clone(),
         files: Arc::new(Semaphore::new(2)),
         domain_logs: Arc::default(),
+        credentials: Arc::default(),
     };
     let told = Arc::<AtomicUsize>::default();
     let telling = told.clone();
