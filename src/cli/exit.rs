@@ -142,7 +142,11 @@ impl From<Status> for Failure {
             message += &format!("; {advice}");
         }
         for (subject, description) in violations(&status) {
-            message += &format!("\n  {}: {}", plain(&subject), plain(&description));
+            let violation = format!("{}: {}", plain(&subject), plain(&description));
+            // The message of a single one is that one.
+            if !message.starts_with(&violation) {
+                message += &format!("\n  {violation}");
+            }
         }
         Self::new(exit_of(status.code(), reason), message)
     }
@@ -277,6 +281,14 @@ mod tests {
             "the device is not valid\n  spec.tcp.port: must be 1 to 65535\n  \
              spec.tcp.host: must not be empty"
         );
+    }
+
+    #[test]
+    fn says_a_single_fault_once() {
+        let told = "duration: must be 1ms to 10s";
+        let details = ErrorDetails::with_bad_request_violation("duration", "must be 1ms to 10s");
+        let status = Status::with_error_details(Code::InvalidArgument, told, details);
+        assert_eq!(Failure::from(status).to_string(), told);
     }
 
     #[test]

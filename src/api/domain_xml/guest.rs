@@ -50,7 +50,9 @@ pub(super) fn from_text(text: &str) -> Result<Guest, String> {
         {
             Ok(Guest { device, mirror: Some(mirror()) })
         }
-        _ => Err("there must be exactly one element".to_owned()),
+        _ => {
+            Err("there must be one element, or a serial and the console that mirrors it".to_owned())
+        }
     }
 }
 
