@@ -45,6 +45,8 @@ pub(super) enum Error {
     Etag(DeviceId),
     /// The fleet refused.
     Fleet(fleet::Error, DeviceId),
+    /// Of several new devices these could not be made, and so none was.
+    NotMade(Vec<(DeviceId, fleet::Error)>),
     /// The line refused.
     Line(line::Error, DeviceId),
     /// Stored output could not be read.
@@ -98,6 +100,7 @@ impl From<Error> for Status {
                 with_resource(Code::Aborted, "ETAG_MISMATCH", message, &id)
             }
             Error::Fleet(error, id) => of_fleet(error, &id),
+            Error::NotMade(failed) => not_made(failed),
             Error::Line(error, id) => of_line(error, &id),
             Error::Journal(error, id) => match error {
                 journal::Error::Stopping => shutting_down(),
@@ -246,6 +249,17 @@ fn one_field(fault: Fault) -> Status {
 
 fn fields(reason: &str, what: &str, faults: &[Fault]) -> Status {
     let mut details = info(reason, &[]);
+    let told = add_violations(&mut details, faults);
+    let message = match faults {
+        [one] => format!("{}: {}", one.field, one.problem),
+        all if all.len() == told => format!("{told} {what}"),
+        all => format!("{} {what}; the first {told} are told", all.len()),
+    };
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// Tells faults by name, as many as there is room for; returns how many.
+fn add_violations(details: &mut ErrorDetails, faults: &[Fault]) -> usize {
     let mut room = FAULTS_BYTES_MAX;
     let mut told = 0;
     for fault in faults {
@@ -257,12 +271,23 @@ fn fields(reason: &str, what: &str, faults: &[Fault]) -> Status {
         told += 1;
         details.add_bad_request_violation(fault.field.as_str(), fault.problem.as_str());
     }
-    let message = match faults {
-        [one] => format!("{}: {}", one.field, one.problem),
-        all if all.len() == told => format!("{told} {what}"),
-        all => format!("{} {what}; the first {told} are told", all.len()),
-    };
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    told
+}
+
+/// The first decides about code and reason; all are told by name.
+fn not_made(failed: Vec<(DeviceId, fleet::Error)>) -> Status {
+    let fault =
+        |(id, error): &(DeviceId, fleet::Error)| Fault::new(id.resource_name(), error.to_string());
+    let faults: Vec<Fault> = failed.iter().map(fault).collect();
+    let Some((id, error)) = failed.into_iter().next() else { return shutting_down() };
+    let first = of_fleet(error, &id);
+    if faults.len() == 1 {
+        return first;
+    }
+    let mut details = first.get_error_details();
+    add_violations(&mut details, &faults);
+    let message = format!("{} devices cannot be made, and so none was", faults.len());
+    Status::with_error_details(first.code(), message, details)
 }
 
 fn fault(reason: &str, fault: Fault) -> Status {

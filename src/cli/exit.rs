@@ -101,10 +101,11 @@ impl Failure {
         self.message.is_empty()
     }
 
-    /// The same failure, told of `what`.
+    /// The same failure, told of `what`, unless it says so itself.
     pub(super) fn of(mut self, what: impl fmt::Display) -> Self {
-        if !self.message.is_empty() {
-            self.message = format!("{what}: {}", self.message);
+        let what = format!("{what}: ");
+        if !self.message.is_empty() && !self.message.starts_with(&what) {
+            self.message.insert_str(0, &what);
         }
         self
     }
@@ -269,6 +270,13 @@ mod tests {
         details.add_bad_request_violation("spec.tcp.port", "must be 1 to 65535");
         details.add_bad_request_violation("spec.tcp.host", "must not be empty");
         Status::with_error_details(code, message, details)
+    }
+
+    #[test]
+    fn what_it_is_about_is_said_once() {
+        let failure = |message: &str| Failure::new(Exit::Failed, message).of("node7").to_string();
+        assert_eq!(failure("no such device"), "node7: no such device");
+        assert_eq!(failure("node7: is not allowed"), "node7: is not allowed");
     }
 
     #[test]

@@ -201,24 +201,24 @@ impl Fleet {
 
     /// Whether a new device could be made now. Changes nothing.
     pub fn check_create(&self, new: &NewDevice) -> Result<(), Error> {
-        self.check_create_all(std::slice::from_ref(new)).map_err(|failed| failed.error)
+        let failed = self.check_create_all(std::slice::from_ref(new));
+        failed.into_iter().next().map_or(Ok(()), |failed| Err(failed.error))
     }
 
-    /// Whether new devices could be made now, all together. Changes nothing.
-    pub fn check_create_all(&self, new: &[NewDevice]) -> Result<(), CreateFailed> {
-        for (at, new) in new.iter().enumerate() {
-            self.check_allowed(&new.spec, None).map_err(|error| CreateFailed { at, error })?;
-        }
+    /// Which of several new devices could not be made now, in their order. Changes
+    /// nothing.
+    pub fn check_create_all(&self, new: &[NewDevice]) -> Vec<CreateFailed> {
         let entries = self.entries();
-        for (at, new) in new.iter().enumerate() {
-            if entries.contains_key(&new.id) {
-                return Err(CreateFailed { at, error: Error::Exists });
-            }
+        let check = |new: &NewDevice| {
+            self.check_allowed(&new.spec, None)?;
+            if entries.contains_key(&new.id) { Err(Error::Exists) } else { Ok(()) }
+        };
+        let failed = |(at, new)| Some(CreateFailed { at, error: check(new).err()? });
+        let mut failed: Vec<_> = new.iter().enumerate().filter_map(failed).collect();
+        if failed.is_empty() && entries.len() + new.len() > limits::DEVICES_MAX {
+            failed.push(CreateFailed { at: 0, error: Error::Limit });
         }
-        if entries.len() + new.len() > limits::DEVICES_MAX {
-            return Err(CreateFailed { at: 0, error: Error::Limit });
-        }
-        Ok(())
+        failed
     }
 
     /// Makes a device, durable when this returns, and starts its line.
@@ -233,7 +233,9 @@ impl Fleet {
         self: &Arc<Self>,
         new: Vec<NewDevice>,
     ) -> Result<Vec<Entry>, CreateFailed> {
-        self.check_create_all(&new)?;
+        if let Some(failed) = self.check_create_all(&new).into_iter().next() {
+            return Err(failed);
+        }
         let now = SystemTime::now();
         let device = |new: NewDevice| Device {
             id: new.id,

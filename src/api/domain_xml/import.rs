@@ -61,16 +61,18 @@ pub(in crate::api) async fn serve(
         api.may(&caller, Action::Create, Some(&new.id))?;
     }
     let ids: Vec<DeviceId> = new.iter().map(|new| new.id.clone()).collect();
-    let failed = |failed: CreateFailed| {
-        let id = ids.get(failed.at).or(ids.first()).cloned();
-        id.map_or(Error::Stopping, |id| Error::Fleet(failed.error, id))
-    };
+    let failed = |failed: CreateFailed| Some((ids.get(failed.at)?.clone(), failed.error));
     let fleet = &api.inner.fleet;
+    let refused: Vec<_> = fleet.check_create_all(&new).into_iter().filter_map(failed).collect();
+    if !refused.is_empty() {
+        return Err(Error::NotMade(refused));
+    }
     let devices = if request.validate_only {
-        fleet.check_create_all(&new).map_err(failed)?;
         new.into_iter().map(convert::preview).collect()
     } else {
-        let made = fleet.create_all(new).await.map_err(failed)?;
+        // Somebody may have been faster since.
+        let made = fleet.create_all(new).await;
+        let made = made.map_err(|error| Error::NotMade(failed(error).into_iter().collect()))?;
         made.iter().map(convert::device).collect()
     };
     Ok(pb::ImportDomainXmlResponse { devices })
