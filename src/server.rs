@@ -118,7 +118,7 @@ impl Server {
                 let environment = Environment {
                     allow: Arc::new(allow),
                     credentials,
-                    sockets_dir: state_dir.join("notes"),
+                    notes_dir: state_dir.join("notes"),
                     lookups: Arc::new(Semaphore::new(limits::LOOKUPS_MAX)),
                     files: Arc::new(Semaphore::new(limits::FILE_THREADS_MAX)),
                     domain_logs: Arc::default(),

@@ -106,7 +106,7 @@ pub struct Environment {
     pub credentials: Arc<Credentials>,
     /// Where notes about what is ours are kept: sockets, FIFOs, links; see `unix`,
     /// `pipe` and `left_over`.
-    pub sockets_dir: PathBuf,
+    pub notes_dir: PathBuf,
     /// Name look-ups at once, so that dead DNS does not take every thread.
     pub lookups: Arc<Semaphore>,
     /// What only a backend can count.
@@ -273,7 +273,7 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
         HostInterface::Udp(udp) => Box::new(udp::Udp::new(udp.clone(), environment)),
         HostInterface::Dev(dev) => Box::new(dev::Dev::new(dev.clone(), allow)),
         HostInterface::Pty(pty) => {
-            let note = environment.sockets_dir.join(uid.to_string());
+            let note = environment.notes_dir.join(uid.to_string());
             Box::new(pty::Pty::new(pty.clone(), note, allow))
         }
         HostInterface::Tcp(tcp) => match tcp.mode {
@@ -283,7 +283,7 @@ pub fn new(spec: &HostInterface, uid: Uid, environment: &Environment) -> Box<dyn
         HostInterface::Unix(unix) => match unix.mode {
             Endpoint::Connect => Box::new(unix::Client::new(unix.path.clone(), allow)),
             Endpoint::Bind => {
-                let note = environment.sockets_dir.join(uid.to_string());
+                let note = environment.notes_dir.join(uid.to_string());
                 Box::new(unix::Server::new(unix.clone(), note, allow))
             }
         },
@@ -340,7 +340,7 @@ pub fn check_credentials(spec: &HostInterface, credentials: &Credentials) -> Res
 /// made for it. Blocks.
 pub fn forget(uid: Uid, environment: &Environment) -> io::Result<()> {
     let fifos = pipe::forget(uid, environment);
-    remove_if_there(&environment.sockets_dir.join(uid.to_string()))?;
+    remove_if_there(&environment.notes_dir.join(uid.to_string()))?;
     fifos
 }
 

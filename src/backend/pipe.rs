@@ -266,7 +266,7 @@ pub(super) fn forget(uid: Uid, environment: &Environment) -> io::Result<()> {
 }
 
 fn note(uid: Uid, environment: &Environment) -> PathBuf {
-    environment.sockets_dir.join(format!("{uid}.fifos"))
+    environment.notes_dir.join(format!("{uid}.fifos"))
 }
 
 /// The FIFOs that we made for one device: at most a pair.

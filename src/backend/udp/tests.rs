@@ -22,7 +22,7 @@ fn udp(connect: Option<UdpEndpoint>, bind: Option<UdpEndpoint>, nets: &[&str]) -
     let environment = Environment {
         credentials: Arc::default(),
         allow: allow(nets),
-        sockets_dir: "/nowhere".into(),
+        notes_dir: "/nowhere".into(),
         lookups: Arc::new(Semaphore::new(1)),
         metrics: Arc::default(),
         files: Arc::new(Semaphore::new(1)),

@@ -108,7 +108,7 @@ fn line(dir: &Path, log: Option<LogSpec>) -> Seen {
     });
     let environment = Environment {
         allow: Arc::new(Allow { folders: vec![dir.to_owned()], ..Allow::default() }),
-        sockets_dir: dir.join("sockets"),
+        notes_dir: dir.join("notes"),
         lookups: Arc::new(Semaphore::new(1)),
         metrics: metrics.clone(),
         files: Arc::new(Semaphore::new(2)),
