@@ -158,6 +158,7 @@ async fn pyserial_uses_a_device_as_its_port() {
     attacher.type_bytes(None, b"root\xff\r").await;
     assert_eq!(far.ask(&json!({"read": 6})).await, "root\u{ff}\r");
     drop(attacher);
+    client.until_status("a", "no writer", |s| s.writer.is_empty()).await;
 
     // Its settings are its own.
     let error = set(&mut client, pb::LineSettings::default()).await.unwrap_err();
